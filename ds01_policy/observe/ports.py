@@ -1,0 +1,99 @@
+"""The seams to the outside: what a source can be asked, and how it fails.
+
+Owns the protocols only. A live source, a recording and a replay all look like this.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import TYPE_CHECKING, Any, Protocol
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from ds01_policy.model import Gpu
+
+Json = dict[str, Any]
+
+
+class SourceError(Exception):
+    """A source did not answer, or answered something that cannot be believed. The text is for the admin."""
+
+
+@dataclass(frozen=True, slots=True)
+class FileStat:
+    """A file inside a container, as Docker's archive stat header shows it."""
+
+    modified_at: datetime
+    name: str = ""
+    link_target: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class QueryResult:
+    """One PromQL answer, checked: no warnings, not partial, the expected shape."""
+
+    result_type: str  # vector or matrix
+    result: Sequence[Json]  # [{"metric": {...}, "value": [t, "v"]}] or [{"metric": {...}, "values": [[t, "v"], …]}]
+
+
+@dataclass(frozen=True, slots=True)
+class Inventory:
+    """The host's GPUs, and who told."""
+
+    gpus: tuple[Gpu, ...] = ()
+    via: str = ""  # nvml, nvidia-smi
+    notes: tuple[str, ...] = field(default=())  # what was tried first and failed
+
+
+class DockerSource(Protocol):
+    """The engine's raw JSON. Every call has a timeout."""
+
+    def containers(self) -> list[Json]:
+        """`GET /containers/json?all=1`. Raises SourceError."""
+
+    def inspect(self, container_id: str) -> Json | None:
+        """`GET /containers/ID/json`; None: it is gone. Raises SourceError."""
+
+    def stat(self, container_id: str, path: str) -> FileStat | None:
+        """`HEAD /containers/ID/archive?path=…`; None: no such file, or no such container. Raises SourceError."""
+
+
+class PrometheusSource(Protocol):
+    """PromQL instant queries."""
+
+    def query(self, promql: str, at: datetime) -> QueryResult:
+        """Ask at one instant. Raises SourceError for every answer that cannot be believed whole."""
+
+
+class GpuSource(Protocol):
+    """The driver."""
+
+    def inventory(self) -> Inventory:
+        """List GPUs and MIG devices. Raises SourceError when nothing can be asked (no driver, hung, unreadable)."""
+
+
+class HostSource(Protocol):
+    """What only the host itself knows."""
+
+    def name(self) -> str:
+        """Host name, as reports show it."""
+
+    def uid_of_process(self, pid: int) -> int | None:
+        """Effective UID of a host process; None: gone or unreadable."""
+
+    def user_of_uid(self, uid: int) -> str | None:
+        """User name of a UID; None: nobody has it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Sources:
+    """Everything a tick can ask. `prometheus` None: switched off in settings."""
+
+    docker: DockerSource
+    prometheus: PrometheusSource | None
+    gpu: GpuSource
+    host: HostSource
+
+

@@ -1,0 +1,59 @@
+"""Named signals: what is measured, in which unit, keyed by what, and where it does not apply.
+
+Owns the shape of a signal and the keys a container is joined by. Sends no query (observe/prometheus.py does).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+if TYPE_CHECKING:
+    from ds01_policy.model import Container, JoinKey
+    from ds01_policy.units import Unit
+
+
+@dataclass(frozen=True, slots=True)
+class Query:
+    """One PromQL template of a signal.
+
+    For a gauge, `expr` is a range selector of raw samples and gets `range` (a PromQL duration).
+    For a counter, `expr` is an instant vector of counter values and `time` one of their sample times (Unix seconds);
+    both get `offset` (empty, or `offset 3600s`).
+    Both may use `uuids` (an anchored alternation of GPU UUIDs) and `ids` (a regular expression for cgroup paths).
+    """
+
+    expr: str
+    time: str | None = None
+    devices: Literal["whole", "instance"] | None = None  # for join gpu: which kind of GpuRef it answers
+    scale: float = 1.0  # raw value × scale = value in the signal's unit
+    minimum: float = 0.0  # raw values outside [minimum, maximum] are impossible: dropped and counted
+    maximum: float = float("inf")
+    uuid_label: str = "UUID"
+    instance_label: str = "GPU_I_ID"
+    id_label: str = "id"
+
+
+@dataclass(frozen=True, slots=True)
+class Signal:
+    """A named metric."""
+
+    name: str
+    label: str  # one word for people: gpu, cpu, network
+    unit: Unit
+    kind: Literal["gauge", "counter"]
+    join: Literal["gpu", "container"]
+    queries: tuple[Query, ...]
+    ceiling: float | None = None  # highest possible value in the unit; None: unbounded. A gauge must have one
+    lag_s: float = 0.0  # how late a healthy series' newest sample may be
+    not_on_network: frozenset[str] = frozenset()  # Docker network modes on which it means nothing
+    summary: str = ""
+
+    def applies(self, container: Container) -> bool:
+        """Whether the signal means anything for this container; where not, its clause is left out."""
+        mode = container.network_mode.partition(":")[0]
+        return mode not in self.not_on_network
+
+    def keys(self, container: Container) -> tuple[JoinKey, ...]:
+        """What the container's readings are looked up by: its GPUs, or its own id."""
+        return container.gpus.refs if self.join == "gpu" else (container.id,)
