@@ -69,7 +69,10 @@ def _layered(limits: Limits, container: Container, key: str) -> LimitValue:
     layers: tuple[tuple[str, Mapping[str, timedelta | None]], ...] = (
         (f"users: {container.owner}", limits.users.get(container.owner, {})),
         (f"container_types: {container.type}", limits.container_types.get(container.type, {})),
-        (f"groups: {container.group}", limits.groups[container.group].limits if container.group in limits.groups else {}),
+        (
+            f"groups: {container.group}",
+            limits.groups[container.group].limits if container.group in limits.groups else {},
+        ),
         ("defaults", limits.defaults),
     )
     for name, layer in layers:

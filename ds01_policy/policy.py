@@ -118,7 +118,7 @@ class Settings:
     docker: DockerSettings = DockerSettings()
     prometheus: PrometheusSettings | None = PrometheusSettings()
     gpu: GpuSettings = GpuSettings()
-    state_dir: PurePath = PurePath("/var/lib/ds01-policy")
+    state_dir: PurePath = field(default_factory=lambda: PurePath("/var/lib/ds01-policy"))
     metrics_file: PurePath | None = None
     awake: timedelta = timedelta(minutes=5)
     budget: Budget = Budget()

@@ -10,7 +10,7 @@ from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
     from datetime import timedelta
 
     from ds01_policy.model import Action, Container, Mode
@@ -119,6 +119,11 @@ def signals_of(condition: Condition | None) -> tuple[str, ...]:
             return signals_of(part)
         case AllOf(parts=parts) | AnyOf(parts=parts):
             return tuple(dict.fromkeys(name for part in parts for name in signals_of(part)))
+
+
+def by_id(rules: Iterable[Rule]) -> dict[str, Rule]:
+    """Index rules by id."""
+    return {rule.id: rule for rule in rules}
 
 
 def matches(match: Match, container: Container, host: str) -> bool:

@@ -55,5 +55,5 @@ class Signal:
         return mode not in self.not_on_network
 
     def keys(self, container: Container) -> tuple[JoinKey, ...]:
-        """What the container's readings are looked up by: its GPUs, or its own id."""
+        """Tell what the container's readings are looked up by: its GPUs, or its own id."""
         return container.gpus.refs if self.join == "gpu" else (container.id,)

@@ -168,7 +168,7 @@ def _trim(value: float) -> str:
 
 def _bytes(value: float) -> str:
     size, unit = value, "B"
-    for unit in ("B", "KiB", "MiB", "GiB", "TiB"):  # noqa: B007  the last unit is used after the loop
+    for unit in ("B", "KiB", "MiB", "GiB", "TiB"):
         if abs(size) < 1024:  # noqa: PLR2004  the next unit begins here
             break
         if unit != "TiB":

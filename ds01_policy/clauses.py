@@ -1,0 +1,97 @@
+"""Conditions over signals: each clause against its reading, joined by Kleene's logic.
+
+Owns the comparators and how a clause reads in words. Pure.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from ds01_policy.logic import Truth, all_, any_, not_
+from ds01_policy.model import Evidence
+from ds01_policy.readings import read
+from ds01_policy.rules import AllOf, AnyOf, Clause, NotOf
+from ds01_policy.units import format_quantity
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+    from datetime import timedelta
+
+    from ds01_policy.model import Container, Reading, Snapshot
+    from ds01_policy.rules import Condition
+    from ds01_policy.signals import Signal
+
+Pieces = tuple[Evidence, ...]
+
+
+def ask(
+    condition: Condition | None,
+    signals: Mapping[str, Signal],
+    snapshot: Snapshot,
+    container: Container,
+    window: timedelta,
+) -> tuple[Truth | None, Pieces]:
+    """Ask a condition over one window. None: no clause of it applies to this container."""
+    match condition:
+        case None:
+            return None, ()
+        case Clause():
+            signal = signals[condition.signal]
+            if not signal.applies(container):
+                return None, ()
+            reading = read(signal, snapshot.answers.get(signal.name, ()), container, window, snapshot.at)
+            truth = compare(reading, condition.comparator, condition.threshold)
+            return truth, (Evidence(reading, condition.comparator, condition.threshold, truth, signal.label),)
+        case NotOf(part=part):
+            truth_of_part, pieces = ask(part, signals, snapshot, container, window)
+            return (None if truth_of_part is None else not_(truth_of_part)), pieces
+        case AllOf(parts=parts) | AnyOf(parts=parts):
+            answers = [ask(part, signals, snapshot, container, window) for part in parts]
+            truths = [truth for truth, _ in answers if truth is not None]
+            pieces = tuple(piece for _, some in answers for piece in some)
+            join = all_ if isinstance(condition, AllOf) else any_
+            return (join(truths) if truths else None), pieces
+
+
+def compare(reading: Reading, comparator: str, threshold: float) -> Truth:
+    """Compare an interval with a threshold: TRUE or FALSE only where every value in it agrees.
+
+    No sample at all answers nothing, not even a question that any value would answer (`below: 101%`).
+
+    Raises:
+        KeyError: for an unknown comparator; rules are checked at load.
+
+    """
+    if reading.value is None:
+        return Truth.UNKNOWN
+    low, high = reading.low, reading.high
+    certainly, never = {
+        "below": (high < threshold, low >= threshold),
+        "at_most": (high <= threshold, low > threshold),
+        "above": (low > threshold, high <= threshold),
+        "at_least": (low >= threshold, high < threshold),
+        "is": (low == high == threshold, threshold < low or threshold > high),
+    }[comparator]
+    return Truth.TRUE if certainly else Truth.FALSE if never else Truth.UNKNOWN
+
+
+def leaves(evidence: Iterable[Evidence], truth: Truth) -> list[Evidence]:
+    """Pick the clauses that came out so."""
+    return [piece for piece in evidence if piece.truth is truth]
+
+
+_SIGNS = {"below": "<", "above": ">", "at_most": "≤", "at_least": "≥", "is": "="}
+_OPPOSITE = {"below": "≥", "above": "≤", "at_most": ">", "at_least": "<", "is": "≠"}
+
+
+def phrase(evidence: Iterable[Evidence], signals: Mapping[str, Signal]) -> str:
+    """Say clauses in words: `gpu 0.3% < 5%, cpu 0.1% < 1%`; a refuted one with the sign that holds."""
+    texts = []
+    for piece in evidence:
+        unit = signals[piece.reading.signal].unit
+        sign = (_OPPOSITE if piece.truth is Truth.FALSE else _SIGNS)[piece.comparator]
+        value = piece.reading.value
+        if piece.truth is Truth.FALSE and sign == "≥" and value is not None and value < piece.threshold:
+            value = piece.reading.low  # the bound is what refutes, where the mean alone would read as the contrary
+        texts.append(f"{piece.label} {format_quantity(value, unit)} {sign} {format_quantity(piece.threshold, unit)}")
+    return ", ".join(dict.fromkeys(texts))

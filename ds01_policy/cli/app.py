@@ -1,0 +1,149 @@
+"""The commands and their options, as typer sees them.
+
+Owns names, help texts and the order of commands; each body is one call into cli/.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ds01_policy.model import Mode
+
+app = typer.Typer(
+    help="Warns, stops and removes idle GPU containers on shared servers; never work that is going on.",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """The global options."""
+
+    config: Path | None = None
+    replay: Path | None = None
+    verbose: bool = False
+
+
+@app.callback()
+def options(
+    context: typer.Context,
+    config: Annotated[Path | None, typer.Option(help="Directory of policy files.", metavar="DIR")] = None,
+    replay: Annotated[Path | None, typer.Option(help="Read a recording, not this host.", metavar="DIR")] = None,
+    *,
+    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Say more on stderr.")] = False,
+) -> None:
+    """Hand the global options on."""
+    context.obj = Options(config, replay, verbose)
+
+
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON document and nothing else.")]
+RuleId = Annotated[str | None, typer.Option("--rule", help="Only this rule.", metavar="ID")]
+
+
+@app.command()
+def preview(
+    context: typer.Context,
+    *,
+    rule: RuleId = None,
+    all_: Annotated[bool, typer.Option("--all", help="Also containers nothing hits.")] = False,
+    json: Json = False,
+) -> None:
+    """Show what each rule would do now, to whom, why and when. Changes nothing."""
+    from ds01_policy.cli.deciding import preview as run
+
+    run(context.obj, rule=rule, all_=all_, json=json)
+
+
+@app.command()
+def evaluate(
+    context: typer.Context,
+    *,
+    mode: Annotated[Mode | None, typer.Option(help="Weaken the mode for this run.")] = None,
+    json: Json = False,
+) -> None:
+    """Run one tick: observe, decide, act as far as the mode goes, record. What the timer runs."""
+    from ds01_policy.cli.deciding import evaluate as run
+
+    run(context.obj, mode=mode, json=json)
+
+
+@app.command()
+def explain(
+    context: typer.Context,
+    container: Annotated[str, typer.Argument(help="Name, or the first characters of its id.")],
+    *,
+    json: Json = False,
+) -> None:
+    """Show for every rule each clause with what was measured, what holds it back, and when it would act."""
+    from ds01_policy.cli.deciding import explain as run
+
+    run(context.obj, container, json=json)
+
+
+@app.command()
+def check(
+    context: typer.Context,
+    *,
+    live: Annotated[bool, typer.Option("--live", help="Also ask Docker and Prometheus.")] = False,
+    json: Json = False,
+) -> None:
+    """Load and verify configuration and rules."""
+    from ds01_policy.cli.configuring import check as run
+
+    run(context.obj, live=live, json=json)
+
+
+@app.command()
+def init(
+    directory: Annotated[Path, typer.Argument(help="Where to put the files.", metavar="DIR")],
+) -> None:
+    """Copy the shipped configuration and rules out, to be edited."""
+    from ds01_policy.cli.configuring import init as run
+
+    run(directory)
+
+
+@app.command()
+def schema(
+    name: Annotated[str, typer.Argument(help="settings, signals, limits, identity, exemptions or rules.")],
+) -> None:
+    """Print the JSON Schema of a file, for editors."""
+    from ds01_policy.cli.configuring import schema as run
+
+    run(name)
+
+
+@app.command()
+def audit(  # noqa: PLR0913  one argument a filter
+    context: typer.Context,
+    *,
+    container: Annotated[str | None, typer.Option(help="Name or id.")] = None,
+    owner: Annotated[str | None, typer.Option(help="User.")] = None,
+    rule: RuleId = None,
+    since: Annotated[datetime | None, typer.Option(help="From this time on (UTC).")] = None,
+    json: Json = False,
+) -> None:
+    """Show past decisions, and why."""
+    from ds01_policy.cli.looking_back import audit as run
+
+    run(context.obj, container=container, owner=owner, rule=rule, since=since, json=json)
+
+
+@app.command()
+def record(
+    context: typer.Context,
+    directory: Annotated[Path, typer.Argument(help="A new or empty directory.", metavar="DIR")],
+) -> None:
+    """Capture this host's answers, to be read again with --replay."""
+    from ds01_policy.cli.looking_back import record as run
+
+    run(context.obj, directory)

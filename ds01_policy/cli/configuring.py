@@ -1,0 +1,78 @@
+"""check, init, schema: the commands about policy files.
+
+Owns what each prints and its exit code.
+"""
+
+from __future__ import annotations
+
+import json as json_module
+import os
+import sys
+from typing import TYPE_CHECKING
+
+from ds01_policy.cli.exits import Exit, fail
+from ds01_policy.cli.wiring import now, policy_of
+from ds01_policy.config.load import PolicyError, find_directory, findings
+from ds01_policy.observe.host import unix_group_members
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from ds01_policy.cli.app import Options
+
+
+def check(options: Options, *, live: bool, json: bool) -> None:
+    """Say everything that is wrong with the policy, and what is doubtful."""
+    directory = find_directory(options.config, os.environ)
+    try:
+        found = list(findings(directory, now(), unix_group=unix_group_members))
+        errors = False
+    except PolicyError as error:
+        found, errors = list(error.findings), True
+    if live and not errors:
+        from ds01_policy.cli.live_check import live_findings
+
+        found += live_findings(policy_of(options))
+    if json:
+        rows = [
+            {
+                "slug": one.slug,
+                "file": one.file,
+                "line": one.line,
+                "column": one.col,
+                "message": one.message,
+                "suggestion": one.suggestion,
+            }
+            for one in found
+        ]
+        sys.stdout.write(json_module.dumps({"schema": 1, "command": "check", "findings": rows}, indent=2) + "\n")
+    else:
+        from ds01_policy.text import plain
+
+        for one in found:
+            sys.stdout.write(plain(f"{one} [{one.slug}]", limit=2000) + "\n")
+        sys.stdout.write(f"{len(found)} finding{'s' if len(found) != 1 else ''}\n")
+    raise SystemExit(int(Exit.USAGE if errors else Exit.FAILED if found else Exit.DONE))
+
+
+def init(directory: Path) -> None:
+    """Copy the shipped files out."""
+    from ds01_policy.config.shipped import AlreadyThere, copy_out
+
+    try:
+        written = copy_out(directory)
+    except AlreadyThere as error:
+        fail(Exit.USAGE, [str(error)])
+    except OSError as error:
+        fail(Exit.FAILED, [f"{directory}: {error.strerror}"])
+    for path in written:
+        sys.stdout.write(f"{path}\n")
+
+
+def schema(name: str) -> None:
+    """Print one JSON Schema."""
+    from ds01_policy.config.schema import SCHEMAS, schema_of
+
+    if name not in SCHEMAS:
+        fail(Exit.USAGE, [f"no file is called {name!r}; there are: {', '.join(SCHEMAS)}"])
+    sys.stdout.write(json_module.dumps(schema_of(name), indent=2) + "\n")

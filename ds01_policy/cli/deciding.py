@@ -1,0 +1,158 @@
+"""preview, evaluate, explain: the commands that decide, or show what would be decided.
+
+Owns what each prints and its exit code. Decides nothing itself: tick.py does.
+"""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING, NoReturn
+
+from ds01_policy.cli.exits import Exit, fail
+from ds01_policy.cli.wiring import Progress, World, page, policy_of, world_of
+from ds01_policy.model import (
+    Demand,
+    Evaluation,
+    HeldBy,
+    Mode,
+    Plan,
+    Problem,
+    Snapshot,
+    SourceState,
+    Status,
+    weakest,
+)
+from ds01_policy.observe.snapshot import DockerDown
+from ds01_policy.report.document import document, dumps
+from ds01_policy.report.layout import Clock
+from ds01_policy.text import plain
+from ds01_policy.tick import Report, look
+
+if TYPE_CHECKING:
+    from ds01_policy.cli.app import Options
+    from ds01_policy.policy import Policy
+
+
+def preview(options: Options, *, rule: str | None, all_: bool, json: bool) -> None:
+    """Show what would be done now."""
+    policy = policy_of(options)
+    _known_rule(policy, rule)
+    world = world_of(options, policy)
+    report = _looked(policy, world, "preview", policy.settings.mode, json=json)
+    _print(policy, report, "preview", policy.settings.mode, json=json, all_=all_, rule=rule)
+
+
+def explain(options: Options, container: str, *, json: bool) -> None:
+    """Show everything about one container."""
+    from ds01_policy.report.about import About
+    from ds01_policy.report.explain import explain_document, explain_text
+
+    policy = policy_of(options)
+    world = world_of(options, policy)
+    report = _looked(policy, world, "explain", policy.settings.mode, json=json)
+    found = [each for each in report.snapshot.containers if each.name == container] or [
+        each for each in report.snapshot.containers if container and each.id.startswith(container)
+    ]
+    if len(found) != 1:
+        several = ", ".join(f"{each.name} ({each.short})" for each in found)
+        text = f"{container!r} could be any of {several}" if found else f"no container is called {container!r}"
+        fail(Exit.USAGE, [text])
+    about = About(
+        policy, policy.settings.mode, report.snapshot, report.evaluation, report.plan, report.history, found[0]
+    )
+    clock = Clock(report.snapshot.at)
+    sys.stdout.write(dumps(explain_document(about, clock)) if json else explain_text(about, page(), clock))
+
+
+def evaluate(options: Options, *, mode: Mode | None, json: bool) -> None:
+    """Run one tick."""
+    policy = policy_of(options)
+    world = world_of(options, policy)
+    effective = weakest(policy.settings.mode, mode)
+    progress = Progress()
+    try:
+        if world.replay is not None:
+            from ds01_policy.cli.acting import replayed_tick
+
+            report = replayed_tick(policy, world, effective)
+        else:
+            from ds01_policy.cli.acting import locked_tick
+
+            report = locked_tick(policy, world, effective, progress)
+    except DockerDown as down:
+        _no_docker(policy, world, "evaluate", effective, str(down), json=json)
+    finally:
+        progress.done()
+    _print(policy, report, "evaluate", effective, json=json)
+    raise SystemExit(int(_code(report)))
+
+
+def _looked(policy: Policy, world: World, command: str, mode: Mode, *, json: bool) -> Report:
+    progress = Progress()
+    progress.say("asking Docker, the driver and Prometheus …")
+    try:
+        return look(policy, world.sources, world.clock(), world.history())
+    except DockerDown as down:
+        _no_docker(policy, world, command, mode, str(down), json=json)
+    finally:
+        progress.done()
+
+
+def _no_docker(policy: Policy, world: World, command: str, mode: Mode, why: str, *, json: bool) -> NoReturn:
+    """Docker is the source of truth: without it nothing is known, and nothing was done."""
+    if json:
+        problem = Problem("docker_down", why)
+        snapshot = Snapshot(
+            world.clock(),
+            world.sources.host.name(),
+            (),
+            sources={"docker": SourceState(up=False, detail=why)},
+            problems=(problem,),
+        )
+        empty = Evaluation((), Demand(0, 0, high=False))
+        sys.stdout.write(dumps(document(command, policy.digest, mode, snapshot, empty, Plan())))
+    fail(Exit.NO_DOCKER, [f"Docker could not be observed: {why}", "nothing was decided and nothing was done"])
+
+
+def _print(
+    policy: Policy, report: Report, command: str, mode: Mode, *, json: bool, all_: bool = False, rule: str | None = None
+) -> None:
+    if json:
+        sys.stdout.write(
+            dumps(
+                document(
+                    command,
+                    policy.digest,
+                    mode,
+                    report.snapshot,
+                    report.evaluation,
+                    report.plan,
+                    report.outcomes,
+                    problems=report.problems,
+                    all_=all_,
+                    rule=rule,
+                )
+            )
+        )
+        return
+    from ds01_policy.report.tables import Tick, table
+
+    shown = Tick(
+        command, mode, report.snapshot, report.evaluation, report.plan, report.outcomes, report.problems
+    )
+    sys.stdout.write(table(shown, page(), Clock(report.snapshot.at), all_=all_, rule=rule))
+
+
+def _code(report: Report) -> Exit:
+    """Failure weighs more than what was withheld."""
+    if not report.history.writable or any(outcome.status is Status.FAILED for outcome in report.outcomes):
+        return Exit.FAILED
+    if any(decision.held_by in (HeldBy.BUDGET, HeldBy.BREAKER) for decision in report.plan.decisions):
+        return Exit.WITHHELD
+    return Exit.DONE
+
+
+def _known_rule(policy: Policy, rule: str | None) -> None:
+    known = [each.id for each in policy.rules]
+    if rule is not None and rule not in known:
+        fail(Exit.USAGE, [f"no rule is called {plain(rule)!r}; there are: {', '.join(known)}"])

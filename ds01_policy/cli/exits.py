@@ -1,0 +1,33 @@
+"""Exit codes, and how trouble ends a command: one line or a few on stderr, never a traceback.
+
+Owns the numbers. Prints nothing else.
+"""
+
+from __future__ import annotations
+
+import sys
+from enum import IntEnum
+from typing import TYPE_CHECKING, NoReturn
+
+from ds01_policy.text import plain
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+
+class Exit(IntEnum):
+    """What a caller can tell from the exit code."""
+
+    DONE = 0
+    FAILED = 1  # something failed or was found wanting
+    USAGE = 2  # usage or invalid configuration; nothing done
+    NO_DOCKER = 3  # Docker could not be observed; nothing done
+    WITHHELD = 4  # a budget or breaker withheld actions
+    LOCKED = 5  # another run holds the lock
+
+
+def fail(code: Exit, lines: Iterable[str]) -> NoReturn:
+    """Say why on stderr and end."""
+    for line in lines:
+        sys.stderr.write(plain(line, limit=2000) + "\n")
+    raise SystemExit(int(code))

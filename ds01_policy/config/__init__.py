@@ -1,0 +1,1 @@
+"""Policy files: read strictly, checked all at once, turned into a Policy."""

@@ -1,0 +1,141 @@
+"""Loads and checks every policy file: one Policy, or everything that is wrong with the files, all at once.
+
+Owns the order of the steps. Decides nothing by environment or clock; asks about Unix groups through a function it is given.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from ds01_policy.config import groups, names, templates
+from ds01_policy.config.advice import Loaded, advice
+from ds01_policy.config.exemptions_file import ExemptionsFile, exemption
+from ds01_policy.config.files import KINDS, Tree, find_directory
+from ds01_policy.config.identity_file import IdentityFile
+from ds01_policy.config.identity_file import convert as identity
+from ds01_policy.config.limits_file import LimitsFile, unknown_limits
+from ds01_policy.config.limits_file import convert as limits
+from ds01_policy.config.problems import Finding, PolicyError, in_order
+from ds01_policy.config.rules_file import RulesFile, rule
+from ds01_policy.config.settings_file import SettingsFile, settings
+from ds01_policy.config.shape import validate
+from ds01_policy.config.signals_file import SignalsFile, signal
+from ds01_policy.config.yaml_strict import Document, parse
+from ds01_policy.policy import Policy
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from datetime import datetime
+    from pathlib import Path
+
+    from ds01_policy.config.groups import UnixGroup
+    from ds01_policy.limits import Group
+    from ds01_policy.rules import Rule
+
+__all__ = ["check", "find_directory", "load"]
+
+
+def load(directory: Path | None, *, unix_group: UnixGroup) -> Policy:
+    """Load the files of a directory, with the shipped ones for those it leaves out. None: only the shipped ones.
+
+    `unix_group` gives the members of a Unix group by name, None if there is no such group.
+
+    Raises:
+        PolicyError: with every finding, in order of place.
+
+    """
+    return _load(directory, unix_group).policy
+
+
+def check(directory: Path | None, *, unix_group: UnixGroup, at: datetime) -> tuple[Finding, ...]:
+    """Say everything worth knowing about the files: the errors that keep them from loading, else the warnings."""
+    try:
+        loaded = _load(directory, unix_group)
+    except PolicyError as error:
+        return error.findings
+    return in_order(advice(loaded, at))
+
+
+def _load(directory: Path | None, unix_group: UnixGroup) -> Loaded:
+    if directory is not None and not directory.is_dir():
+        raise PolicyError([Finding("no_directory", str(directory), 0, 0, "no such directory")])
+    tree = Tree(directory)
+    documents = {kind: _document(tree, f"{kind}.yaml") for kind in KINDS}
+    files = list(tree.rule_files(_folders(documents["settings"])))
+    rules = tuple(parse(file.data, file.shown) for file in files)
+    known = names.gather(documents, rules)
+
+    settings_file = validate(documents["settings"], SettingsFile, known)
+    signals_file = validate(documents["signals"], SignalsFile, known)
+    limits_file = validate(documents["limits"], LimitsFile, known)
+    identity_file = validate(documents["identity"], IdentityFile, known)
+    exemptions_file = validate(documents["exemptions"], ExemptionsFile, known)
+    rules_files = [validate(document, RulesFile, known) for document in rules]
+
+    resolved: dict[str, Group] = {}
+    if limits_file:
+        resolved = groups.resolve(limits_file, documents["limits"], tree, unix_group)
+    limits_asked = names.known_limits(rules)
+    if limits_asked is not None:
+        unknown_limits(documents["limits"], limits_asked)
+    names.duplicate_rules(rules)
+    texts, drafts = _templates(tree, documents["signals"])
+    tree.misnamed()
+
+    findings = [*tree.findings]
+    for document in (*documents.values(), *rules, *drafts):
+        findings.extend(document.findings)
+    if findings or not (settings_file and signals_file and limits_file and identity_file and exemptions_file):
+        raise PolicyError(findings)
+    signals = {name: signal(name, file) for name, file in signals_file.signals.items()}
+    policy = Policy(
+        settings=settings(settings_file, tree.base),
+        signals=signals,
+        limits=limits(limits_file, resolved),
+        identity=identity(identity_file),
+        rules=tuple(
+            rule(entry, signals, f"{read.name}:{document.at(('rules', index))[0]}")
+            for read, document, file in zip(files, rules, rules_files, strict=True)
+            for index, entry in enumerate(file.rules if file else ())
+        ),
+        exemptions=tuple(exemption(entry) for entry in exemptions_file.exemptions),
+        templates=texts,
+        digest=tree.digest(),
+        directory=str(tree.base),
+    )
+    return Loaded(policy, documents, rules, tree)
+
+
+def _document(tree: Tree, name: str) -> Document:
+    file = tree.fetch(name)
+    return parse(file.data, file.shown) if file else Document(name, readable=False)
+
+
+def _folders(document: Document) -> list[str]:
+    """Which folders of rules the settings name, as far as they can be read; what is wrong there is reported elsewhere."""
+    named = document.get("rules")
+    if isinstance(named, str):
+        return [named]
+    if isinstance(named, list):
+        return [folder for folder in named if isinstance(folder, str)]
+    return ["rules"]
+
+
+def _templates(tree: Tree, signals: Document) -> tuple[dict[str, str], Iterable[Document]]:
+    """Read the message templates, and check them and those of the signals."""
+    sandbox = templates.environment()
+    templates.check_signals(sandbox, signals)
+    texts, drafts = {}, []
+    for name in templates.MESSAGES:
+        file = tree.fetch(f"templates/{name}")
+        if file is None:
+            continue
+        draft = Document(file.shown)
+        drafts.append(draft)
+        try:
+            texts[name] = file.data.decode()
+        except UnicodeDecodeError:
+            draft.report("encoding", (1, 1), "not UTF-8 text")
+            continue
+        templates.check_message(sandbox, texts[name], draft)
+    return texts, drafts

@@ -1,0 +1,151 @@
+"""signals.yaml: named PromQL templates, their unit, what they are joined by and where they mean nothing.
+
+Owns the shape people write. Sends no query; templates.py checks the templates.
+"""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Annotated, Literal, Self
+
+from pydantic import AfterValidator, Field, ValidationInfo, field_validator, model_validator
+
+from ds01_policy import signals
+from ds01_policy.config.scalars import (
+    Duration,
+    Items,
+    Maybe,
+    Number,
+    Section,
+    Text,
+    Word,
+    between,
+    pattern,
+    refuse,
+)
+from ds01_policy.units import Unit, parse_quantity
+
+_INF = float("inf")
+
+
+def _positive(value: float) -> float:
+    if value <= 0:
+        raise refuse("out_of_range", f"{value:g} is not above 0")
+    return value
+
+
+Label = Annotated[Text, pattern(r"[a-zA-Z_][a-zA-Z0-9_]*", "bad_name", "is not a Prometheus label name")]
+SignalName = Annotated[Text, pattern(r"[a-z][a-z0-9_]{0,63}", "bad_name", "is not a name: small letters, digits and `_`")]
+Template = Annotated[str, Field(min_length=1, max_length=10_000)]
+
+
+class QueryFile(Section):
+    """One PromQL template."""
+
+    expr: Template
+    time: Maybe[Template] = None
+    devices: Maybe[Literal["whole", "instance"]] = None
+    scale: Annotated[Number, AfterValidator(_positive)] = 1.0
+    min: Number = 0.0
+    max: Number = _INF
+    uuid_label: Label = "UUID"
+    instance_label: Label = "GPU_I_ID"
+    id_label: Label = "id"
+
+    @model_validator(mode="after")
+    def _a_range(self) -> Self:
+        if self.min >= self.max:
+            raise refuse("out_of_range", "max must be above min", "max")
+        return self
+
+
+class SignalFile(Section):
+    """One named metric."""
+
+    summary: Text = ""
+    label: Word
+    unit: Literal["ratio", "cores", "bytes", "bytes_per_s", "watts", "count"]
+    kind: Literal["gauge", "counter"]
+    join: Literal["gpu", "container"]
+    ceiling: Maybe[Text] = None
+    lag: Annotated[Duration, between(timedelta(0), timedelta(hours=1))] = timedelta(0)
+    not_on_network: Items[Text] = Field(default_factory=list)
+    queries: Annotated[list[QueryFile], Field(min_length=1)]
+
+    @field_validator("ceiling")
+    @classmethod
+    def _in_its_unit(cls, value: str | None, info: ValidationInfo) -> str | None:
+        unit = info.data.get("unit")
+        if value is not None and unit is not None:
+            highest = quantity(value, Unit(unit))
+            if not 0 < highest < _INF:
+                raise refuse("out_of_range", f"{value!r} is not above 0")
+        return value
+
+    @field_validator("queries")
+    @classmethod
+    def _fit(cls, value: list[QueryFile], info: ValidationInfo) -> list[QueryFile]:
+        kind, join = info.data.get("kind"), info.data.get("join")
+        for index, query in enumerate(value):
+            if kind == "counter" and query.time is None:
+                raise refuse("missing_key", "a counter needs `time`: the sample times of what `expr` answers", index)
+            if kind == "gauge" and query.time is not None:
+                raise refuse("unknown_key", "`time` is for counters; a gauge's samples carry theirs", index, "time")
+            if join == "gpu" and query.devices is None:
+                raise refuse("missing_key", "joined by gpu, so it needs `devices`: whole or instance", index)
+            if join == "container" and query.devices is not None:
+                raise refuse("unknown_key", "`devices` is for signals joined by gpu", index, "devices")
+        return value
+
+    @field_validator("queries")
+    @classmethod
+    def _bounded(cls, value: list[QueryFile], info: ValidationInfo) -> list[QueryFile]:
+        if info.data.get("kind") == "gauge" and "ceiling" in info.data and info.data["ceiling"] is None:
+            raise refuse("missing_key", "a gauge needs a `ceiling`: what a missing sample could have been")
+        return value
+
+
+def quantity(text: str, unit: Unit) -> float:
+    """Read an amount in a unit, as a validator."""
+    try:
+        return parse_quantity(text, unit)
+    except ValueError as error:
+        raise refuse("bad_threshold", str(error)) from None
+
+
+class SignalsFile(Section):
+    """signals.yaml."""
+
+    version: Literal[1] = 1
+    signals: Annotated[dict[SignalName, SignalFile], Field(min_length=1)]
+
+
+def signal(name: str, file: SignalFile) -> signals.Signal:
+    """Convert a checked signal."""
+    unit = Unit(file.unit)
+    return signals.Signal(
+        name=name,
+        label=file.label,
+        unit=unit,
+        kind=file.kind,
+        join=file.join,
+        queries=tuple(_query(query) for query in file.queries),
+        ceiling=None if file.ceiling is None else parse_quantity(file.ceiling, unit),
+        lag_s=file.lag.total_seconds(),
+        not_on_network=frozenset(file.not_on_network),
+        summary=file.summary,
+    )
+
+
+def _query(file: QueryFile) -> signals.Query:
+    return signals.Query(
+        expr=file.expr.strip(),
+        time=None if file.time is None else file.time.strip(),
+        devices=file.devices,
+        scale=file.scale,
+        minimum=file.min,
+        maximum=file.max,
+        uuid_label=file.uuid_label,
+        instance_label=file.instance_label,
+        id_label=file.id_label,
+    )

@@ -1,0 +1,179 @@
+"""What must outlive a tick and Docker can't know: warnings sent, actions begun and ended, who held which GPU.
+
+Owns one SQLite file and its transactions; kill -9 at any point leaves it consistent. Losing it loses no allocation:
+only the warnings start over. Decides nothing.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+import threading
+from contextlib import contextmanager, suppress
+from datetime import timedelta
+from typing import TYPE_CHECKING, Self
+
+from ds01_policy.ledger import actions, inventory, schema, spells
+from ds01_policy.ledger.actions import Intent
+from ds01_policy.ledger.schema import LedgerError
+from ds01_policy.model import History
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping
+    from datetime import datetime
+    from pathlib import Path
+
+    from ds01_policy.lives import Life
+    from ds01_policy.model import Action, Decision, Evaluation, Mode, Outcome, Plan, Snapshot, Status
+
+__all__ = ["RETENTION", "Intent", "Ledger", "LedgerError"]
+
+# Ticks, actions and ended lives older than this are dropped.
+RETENTION = timedelta(days=90)
+
+
+class Ledger:
+    """One open ledger. Every method may be called from any thread, and raises LedgerError when the file fails it."""
+
+    def __init__(self, connection: sqlite3.Connection, path: Path) -> None:
+        """Take over a connection that `schema` opened; `path` is for messages."""
+        self._connection = connection
+        self._path = path
+        self._lock = threading.Lock()
+
+    @classmethod
+    def open(cls, path: Path) -> Self:
+        """Open for writing; makes the file and its directory where they are missing."""
+        return cls(schema.connect(path), path)
+
+    @classmethod
+    def open_readonly(cls, path: Path) -> Self | None:
+        """Open for reading, as a copy in memory: creates, changes and locks nothing. None: there is no ledger yet."""
+        connection = schema.copy(path)
+        return None if connection is None else cls(connection, path)
+
+    def close(self) -> None:
+        """Let go of the file."""
+        with self._lock:
+            self._connection.close()
+
+    def __enter__(self) -> Self:
+        """Close at the end of the block."""
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        """Close."""
+        self.close()
+
+    # ── a tick ───────────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def begin(self, at: datetime, mode: Mode, digest: str) -> None:
+        """Write down that a tick begins, under which policy; so prove that the ledger can be written now."""
+        with self._writing() as connection:
+            connection.execute(
+                "INSERT INTO ticks (at, mode, digest) VALUES (?, ?, ?)", (schema.stamp(at), mode.value, digest)
+            )
+
+    def history(self) -> History:
+        """Tell what earlier ticks left behind; of ticks, the last one that was written down whole."""
+        with self._reading() as connection:
+            tick = connection.execute("SELECT at, running FROM ticks WHERE settled ORDER BY id DESC LIMIT 1").fetchone()
+            return History(
+                spells=spells.load_spells(connection),
+                last_kinds=spells.load_kinds(connection),
+                last_tick_at=schema.instant(tick[0]) if tick else None,
+                running_since={life.container: life.running_since for life in inventory.lives(connection).values()},
+                last_running=int(tick[1]) if tick else 0,
+                breaker_since=spells.breaker_since(connection),
+            )
+
+    def lives(self) -> Mapping[str, Life]:
+        """Tell the newest known life of each container seen lately, by container id."""
+        with self._reading() as connection:
+            return inventory.lives(connection)
+
+    def record(self, snapshot: Snapshot, evaluation: Evaluation, plan: Plan, *, suspicious: bool = False) -> None:
+        """Write down what the tick saw and found, all of it or nothing. To be called before anything is done.
+
+        `suspicious`: Docker lists nothing although containers ran a tick ago. Then only that the tick took place is
+        kept; nothing counts as ended, forgotten or cleared.
+        """
+        with self._writing() as connection:
+            running = inventory.running_gpu_containers(snapshot)
+            if suspicious:
+                (running,) = connection.execute(
+                    "SELECT coalesce((SELECT running FROM ticks WHERE settled ORDER BY id DESC LIMIT 1), 0)"
+                ).fetchone()
+            else:
+                inventory.observe(connection, snapshot)
+                spells.settle(connection, evaluation.verdicts, snapshot.at)
+                spells.forget(connection, (container.id for container in snapshot.containers), snapshot.at)
+                spells.set_breaker(connection, snapshot.at, withholds=bool(plan.breaker))
+            connection.execute(
+                "UPDATE ticks SET settled = 1, containers = ?, running = ? WHERE id = (SELECT max(id) FROM ticks)",
+                (len(snapshot.containers), running),
+            )
+            _prune(connection, schema.stamp(snapshot.at - RETENTION))
+
+    # ── actions ──────────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def intend(self, decision: Decision, action: Action, at: datetime) -> None:
+        """Write down, before it is done, that an action is about to be done. If this raises, it must not be done."""
+        with self._writing() as connection:
+            actions.intend(connection, decision, action, at)
+
+    def conclude(self, decision: Decision, outcome: Outcome, at: datetime) -> None:
+        """Write down what became of an action. A warning that is done counts for the spell from `at` on."""
+        with self._writing() as connection:
+            actions.conclude(connection, decision, outcome, at)
+
+    def simulate_warnings(self, decisions: Iterable[Decision], at: datetime) -> None:
+        """Note which warnings would have gone out, for spells that have none: they count for what is shown, only."""
+        with self._writing() as connection:
+            for decision in decisions:
+                spells.would_have_warned(connection, decision, at)
+
+    def unfinished(self) -> list[Intent]:
+        """List the actions that a killed run left without an outcome, oldest first."""
+        with self._reading() as connection:
+            return actions.unfinished(connection)
+
+    def resolve(self, intent: Intent, status: Status, detail: str, at: datetime) -> None:
+        """Close an unfinished action with what a look at the container showed."""
+        with self._writing() as connection:
+            actions.resolve(connection, intent, status, detail, at)
+
+    # ── transactions ─────────────────────────────────────────────────────────────────────────────────────────────────
+
+    @contextmanager
+    def _writing(self) -> Iterator[sqlite3.Connection]:
+        """All of the block, on disk when it ends; or nothing of it."""
+        with self._lock, schema.explained(self._path):
+            self._connection.execute("BEGIN IMMEDIATE")
+            try:
+                with self._sensible():
+                    yield self._connection
+                self._connection.execute("COMMIT")
+            except BaseException:
+                if self._connection.in_transaction:
+                    with suppress(sqlite3.Error):
+                        self._connection.execute("ROLLBACK")
+                raise
+
+    @contextmanager
+    def _reading(self) -> Iterator[sqlite3.Connection]:
+        with self._lock, schema.explained(self._path), self._sensible():
+            yield self._connection
+
+    @contextmanager
+    def _sensible(self) -> Iterator[None]:
+        """Count a row whose time or word cannot be read as damage too."""
+        try:
+            yield
+        except (ValueError, TypeError) as error:
+            raise schema.damaged(self._path, f"unreadable row: {error}") from error
+
+
+def _prune(connection: sqlite3.Connection, before: str) -> None:
+    connection.execute("DELETE FROM ticks WHERE at < ?", (before,))
+    connection.execute("DELETE FROM actions WHERE status IS NOT NULL AND intent_at < ?", (before,))
+    connection.execute("DELETE FROM inventory WHERE last_seen < ?", (before,))

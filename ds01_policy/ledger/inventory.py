@@ -1,0 +1,123 @@
+"""Rows of the inventory: which life of which container held which GPUs, from when to when, for whom.
+
+Owns their reading and writing. Which lives form one run is decided in ds01_policy/lives.py.
+"""
+
+from __future__ import annotations
+
+import json
+from datetime import timedelta
+from typing import TYPE_CHECKING
+
+from ds01_policy.ledger.schema import clean, instant, instant_or_none, stamp, stamp_or_none
+from ds01_policy.lives import Life, running_since
+from ds01_policy.model import ALIVE
+
+if TYPE_CHECKING:
+    import sqlite3
+    from datetime import datetime
+
+    from ds01_policy.model import Container, GpuClaim, Snapshot
+
+# How long before the newest look a container may have been seen last and still be told of.
+RECENT = timedelta(days=1)
+
+_UPSERT = """
+    INSERT INTO inventory (container, started_at, name, image, owner, owner_via, owner_group, type,
+                           gpus, gpus_via, gpus_unclear, running_since, first_seen, last_seen, ended_at)
+    VALUES (:container, :started_at, :name, :image, :owner, :owner_via, :owner_group, :type,
+            :gpus, :gpus_via, :gpus_unclear, :running_since, :at, :at, :ended_at)
+    ON CONFLICT (container, started_at) DO UPDATE SET
+        name = :name, image = :image, owner = :owner, owner_via = :owner_via, owner_group = :owner_group, type = :type,
+        gpus = CASE WHEN :gpus_unclear != '' AND :gpus = '[]' THEN gpus ELSE :gpus END,
+        gpus_via = :gpus_via, gpus_unclear = :gpus_unclear, last_seen = :at, ended_at = :ended_at
+"""  # what was known of the GPUs outlives a driver that cannot be asked for a while
+
+
+def lives(connection: sqlite3.Connection) -> dict[str, Life]:
+    """Read the newest life of each container seen lately. Raises ValueError for a row that makes no sense."""
+    (newest,) = connection.execute("SELECT max(last_seen) FROM inventory").fetchone()
+    if newest is None:
+        return {}
+    rows = connection.execute(
+        "SELECT container, max(started_at), running_since, last_seen, ended_at FROM inventory"
+        " WHERE last_seen >= ? GROUP BY container",  # SQLite takes the other columns from the row with the maximum
+        (stamp(instant(newest) - RECENT),),
+    )
+    return {
+        container: Life(container, instant(started), instant(since), instant(seen), instant_or_none(ended))
+        for container, started, since, seen, ended in rows
+    }
+
+
+def observe(connection: sqlite3.Connection, snapshot: Snapshot) -> None:
+    """Write down every life the snapshot shows, and close those it shows no longer."""
+    known = lives(connection)
+    for container in snapshot.containers:
+        if container.started_at is None:
+            continue
+        previous = known.get(container.id)
+        if previous is not None and previous.ended_at is None and previous.started_at < container.started_at:
+            _close(connection, previous, container)
+        connection.execute(_UPSERT, _row(container, running_since(container, previous), snapshot.at))
+    listed = {container.id for container in snapshot.containers}
+    unended = connection.execute("SELECT container FROM inventory WHERE ended_at IS NULL").fetchall()
+    connection.executemany(
+        # When it ended is not known; that it was there when last seen is.
+        "UPDATE inventory SET ended_at = last_seen WHERE container = ? AND ended_at IS NULL",
+        [(container,) for (container,) in unended if container not in listed],
+    )
+
+
+def _close(connection: sqlite3.Connection, previous: Life, container: Container) -> None:
+    """End a life that a newer one of the same container replaced."""
+    finished, started = container.finished_at, container.started_at
+    believable = finished is not None and started is not None and previous.last_seen <= finished <= started
+    connection.execute(
+        "UPDATE inventory SET ended_at = ? WHERE container = ? AND started_at = ?",
+        (
+            stamp(finished if believable and finished is not None else previous.last_seen),
+            previous.container,
+            stamp(previous.started_at),
+        ),
+    )
+
+
+def ended(connection: sqlite3.Connection, container: str, started_at: datetime | None, at: datetime) -> None:
+    """End a life by our own hand."""
+    connection.execute(
+        "UPDATE inventory SET ended_at = ? WHERE container = ? AND started_at = ? AND ended_at IS NULL",
+        (stamp(at), container, stamp_or_none(started_at)),
+    )
+
+
+def _row(container: Container, since: datetime | None, at: datetime) -> dict[str, str | None]:
+    started, finished = container.started_at, container.finished_at
+    ended_at = None
+    if container.state not in ALIVE:
+        ended_at = finished if finished and started and finished >= started else at
+    return {
+        "container": container.id,
+        "started_at": stamp_or_none(started),
+        "name": clean(container.name),
+        "image": clean(container.image),
+        "owner": clean(container.owner),
+        "owner_via": clean(container.owner_via),
+        "owner_group": clean(container.group),
+        "type": clean(container.type),
+        "gpus": _gpus(container.gpus),
+        "gpus_via": clean(container.gpus.via),
+        "gpus_unclear": clean(container.gpus.unclear),
+        "running_since": stamp_or_none(since),
+        "at": stamp(at),
+        "ended_at": stamp_or_none(ended_at),
+    }
+
+
+def _gpus(claim: GpuClaim) -> str:
+    return json.dumps([{"uuid": ref.uuid, "gpu_instance": ref.gpu_instance} for ref in claim.refs])
+
+
+def running_gpu_containers(snapshot: Snapshot) -> int:
+    """Count the GPU containers that run."""
+    return sum(1 for container in snapshot.containers if container.gpus.wants and container.state in ALIVE)

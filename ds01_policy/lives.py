@@ -1,0 +1,55 @@
+"""PURE: the lives of one container, and which of them followed each other at once.
+
+Owns what counts as one uninterrupted run: a restart is no way around a maximum runtime. Asks nothing.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+    from ds01_policy.model import Container
+
+# A life that begins within this of the end of the one before belongs to the same run.
+RESTART_GAP = timedelta(minutes=15)
+# Docker shows only the end of the last life. If nobody looked for longer than this before that end, there may have
+# been a stop and a start in between that nobody saw, so the run is not held to have gone on.
+UNSEEN_AT_MOST = timedelta(hours=1)
+
+
+@dataclass(frozen=True, slots=True)
+class Life:
+    """What the ledger remembers of the newest life of a container that it saw."""
+
+    container: str  # 64 hex
+    started_at: datetime
+    running_since: datetime  # start of the first life of the run it belongs to
+    last_seen: datetime  # last tick that saw it
+    ended_at: datetime | None = None  # None: it was alive when last seen
+
+
+def running_since(container: Container, previous: Life | None) -> datetime | None:
+    """Find the start of the run that the container's present life belongs to; None: it never started.
+
+    What is not known breaks the run: it can only make a container look younger than it is.
+    """
+    started = container.started_at
+    if started is None or previous is None or previous.started_at > started:
+        return started
+    if previous.started_at == started:
+        return min(previous.running_since, started)
+    return previous.running_since if _followed_at_once(container, started, previous) else started
+
+
+def _followed_at_once(container: Container, started: datetime, previous: Life) -> bool:
+    """Whether the container was down for at most RESTART_GAP between the previous life and this one."""
+    if started - (previous.ended_at or previous.last_seen) <= RESTART_GAP:
+        return True
+    finished = container.finished_at
+    if previous.ended_at is not None or finished is None or not previous.last_seen <= finished <= started:
+        return False
+    return started - finished <= RESTART_GAP and finished - previous.last_seen <= UNSEEN_AT_MOST

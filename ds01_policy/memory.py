@@ -1,0 +1,138 @@
+"""The ledger and the audit log together, as one tick uses them.
+
+Owns what a tick does when either cannot be written, and how a killed tick is finished. Decides nothing.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from ds01_policy.audit import Audit, AuditError
+from ds01_policy.ledger import Ledger, LedgerError
+from ds01_policy.model import Action, HeldBy, History, Status
+from ds01_policy.tick import MemoryLost
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from datetime import datetime
+    from pathlib import Path
+
+    from ds01_policy.model import Decision, Evaluation, Mode, Outcome, Plan
+    from ds01_policy.observe.snapshot import Observed
+
+LEDGER = "ledger.db"
+AUDIT = "audit.jsonl"
+
+
+class Memory:
+    """What earlier ticks left behind, and where this one is written down."""
+
+    def __init__(self, state_dir: Path, exists: Callable[[str], bool | None]) -> None:
+        """Take the state directory; `exists` tells whether a container is up (None: it is gone)."""
+        self._state_dir = state_dir
+        self._is_up = exists
+        self._ledger: Ledger | None = None
+        self._audit: Audit | None = None
+        self._digest = ""
+
+    def recall(self, at: datetime, mode: Mode, digest: str) -> History:
+        """Prove that both can be written, finish what a killed tick left open, and tell what is known.
+
+        A memory that cannot be written still tells what it remembers, where it can be read.
+        """
+        self._digest = digest
+        try:
+            self._audit = Audit.open(self._state_dir / AUDIT)
+            self._ledger = Ledger.open(self._state_dir / LEDGER)
+            self._ledger.begin(at, mode, digest)
+            self._finish(at)
+            return self._ledger.history()
+        except (LedgerError, AuditError) as error:
+            return replace(remembered(self._state_dir), writable=False, unwritable_why=str(error))
+
+    def _finish(self, at: datetime) -> None:
+        """Close the actions that a killed tick left open, by what can be seen now."""
+        ledger, audit = self._opened()
+        for intent in ledger.unfinished():
+            if intent.action is Action.WARN:
+                # Nobody knows whether it went out; what is not known to have gone out does not count as notice.
+                status, detail = Status.FAILED, "the run was killed while warning; it is warned again"
+            else:
+                up = self._is_up(intent.container)
+                done = up is None or (not up and intent.action is Action.STOP)
+                status = Status.DONE if done else Status.FAILED
+                seen = {None: "gone", True: "up", False: "stopped"}[up]
+                detail = f"the run was killed meanwhile; the container is {seen} now"
+            audit.note(
+                "recovered", {"decision": intent.decision, "container": intent.container, "detail": detail}, at
+            )
+            ledger.resolve(intent, status, detail, at)
+
+    def settle(self, observed: Observed, evaluation: Evaluation, plan: Plan) -> None:
+        """Write the tick down before anything is done.
+
+        Raises:
+            MemoryLost: when it cannot be written.
+
+        """
+        at = observed.snapshot.at
+        ledger, audit = self._opened()
+        try:
+            ledger.record(observed.snapshot, evaluation, plan, suspicious=observed.lost_everything)
+            simulated = [
+                decision
+                for decision in plan.decisions
+                if decision.actions == (Action.WARN,) and decision.held_by is HeldBy.MODE
+            ]
+            ledger.simulate_warnings(simulated, at)
+            for decision in plan.decisions:
+                if not decision.enforced:
+                    audit.suppressed(decision, at, self._digest, observed.snapshot.host)
+        except (LedgerError, AuditError) as error:
+            raise MemoryLost(str(error)) from error
+
+    def intend(self, decision: Decision, action: Action, at: datetime) -> None:
+        """Write down that an action is about to be done. If this raises, it must not be done.
+
+        Raises:
+            MemoryLost: when it cannot be written.
+
+        """
+        ledger, audit = self._opened()
+        try:
+            ledger.intend(decision, action, at)
+            audit.intent(decision, action, at, self._digest)
+        except (LedgerError, AuditError) as error:
+            raise MemoryLost(str(error)) from error
+
+    def conclude(self, decision: Decision, outcome: Outcome, at: datetime) -> None:
+        """Write down what became of an action.
+
+        Raises:
+            MemoryLost: when it cannot be written; what was done stays done.
+
+        """
+        ledger, audit = self._opened()
+        try:
+            audit.outcome(decision, outcome, at)
+            ledger.conclude(decision, outcome, at)
+        except (LedgerError, AuditError) as error:
+            raise MemoryLost(str(error)) from error
+
+    def _opened(self) -> tuple[Ledger, Audit]:
+        if self._ledger is None or self._audit is None:
+            raise MemoryLost("neither ledger nor audit log is open")
+        return self._ledger, self._audit
+
+
+def remembered(state_dir: Path) -> History:
+    """Tell what the ledger remembers, changing nothing; a ledger that cannot be read remembers nothing."""
+    try:
+        ledger = Ledger.open_readonly(state_dir / LEDGER)
+    except LedgerError as error:
+        return History(writable=True, unwritable_why=str(error))
+    if ledger is None:
+        return History()
+    with ledger:
+        return ledger.history()

@@ -1,0 +1,84 @@
+"""What was measured: answers of sources, readings as intervals, and the snapshot that holds them all.
+
+Sample times are Unix seconds; times are aware UTC datetimes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING
+
+from ds01_policy.model.host import Container, Gpu, GpuRef, SourceState
+from ds01_policy.model.words import Missing, Problem
+
+if TYPE_CHECKING:
+    from ds01_policy.logic import Truth
+    from ds01_policy.units import Unit
+
+
+JoinKey = GpuRef | str  # a GPU or GPU instance, or a container's 64-hex id
+Sample = tuple[float, float]  # Unix seconds, value in the signal's unit
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What one source answered about one signal: samples by join key, ascending in time."""
+
+    source: str  # "prometheus", "local"
+    series: Mapping[JoinKey, tuple[Sample, ...]] = field(default_factory=dict)
+    spacing_s: float = 30.0  # seconds between samples that a healthy series shows, learnt from the densest one
+    lag_s: float = 0.0  # how late the newest sample of a healthy series may be, where that exceeds the spacing
+    missing: Missing | None = None  # set: the source gave no answer at all
+    detail: str = ""
+    dropped: int = 0  # impossible values thrown away
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """A signal over a window, as an interval: the truth lies in [low, high] whatever the missing samples were."""
+
+    signal: str
+    window: timedelta
+    unit: Unit
+    value: float | None  # mean over what was measured
+    low: float
+    high: float  # may be infinite
+    coverage: float  # share of the window that samples account for, 0 to 1
+    source: str | None
+    missing: Missing | None = None  # what is wrong with the data; whether that matters depends on the question
+    detail: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """One clause, asked of one reading."""
+
+    reading: Reading
+    comparator: str  # below, above, at_most, at_least, is
+    threshold: float  # in the reading's unit
+    truth: Truth
+    label: str  # what people call the signal: gpu, cpu, network
+
+
+@dataclass(frozen=True, slots=True)
+class Demand:
+    """How much of the host's GPUs is spoken for. Counts whole GPUs and GPU instances alike."""
+
+    gpus: int
+    held: int
+    high: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """Everything one tick was told, at one instant."""
+
+    at: datetime
+    host: str
+    containers: tuple[Container, ...]
+    gpus: tuple[Gpu, ...] = ()
+    answers: Mapping[str, tuple[Answer, ...]] = field(default_factory=dict)  # by signal, best source first
+    sources: Mapping[str, SourceState] = field(default_factory=dict)
+    problems: tuple[Problem, ...] = ()

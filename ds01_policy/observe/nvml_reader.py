@@ -1,0 +1,105 @@
+"""The one piece of code that calls the driver's library, NVML. A program of its own: prints JSON, nothing else.
+
+A call into the driver can hang where no signal reaches it, and loading the library can hang or crash the interpreter.
+Whoever wants the answer starts this as a child, can kill it, and ends when it likes. Imports nothing of this package.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from typing import Any
+
+Json = dict[str, Any]
+
+NO_BINDING = -1  # beside NVML's own codes, which are positive
+
+
+def inventory(nvml: Any) -> Json:
+    """List GPUs and MIG devices; one that cannot be read becomes {index, error, text}."""
+    return {"gpus": [_gpu_or_error(nvml, index) for index in range(nvml.nvmlDeviceGetCount())]}
+
+
+def _gpu_or_error(nvml: Any, index: int) -> Json:
+    try:
+        return _gpu(nvml, nvml.nvmlDeviceGetHandleByIndex(index), index)
+    except nvml.NVMLError as error:
+        return {"index": index, "error": error.value, "text": str(error)}
+
+
+def _gpu(nvml: Any, handle: Any, index: int) -> Json:
+    mig = _mig_mode(nvml, handle)
+    return {
+        "index": index,
+        "uuid": _string(nvml.nvmlDeviceGetUUID(handle)),
+        "name": _string(nvml.nvmlDeviceGetName(handle)),
+        "pci_bus_id": _string(nvml.nvmlDeviceGetPciInfo(handle).busId),
+        "minor": _minor(nvml, handle),
+        "mig": mig,
+        "mig_devices": _mig_devices(nvml, handle) if mig else [],
+    }
+
+
+def _minor(nvml: Any, handle: Any) -> int | None:
+    try:
+        return int(nvml.nvmlDeviceGetMinorNumber(handle))
+    except (nvml.NVMLError_NotSupported, nvml.NVMLError_FunctionNotFound):
+        return None
+
+
+def _mig_mode(nvml: Any, handle: Any) -> bool:
+    try:
+        current, _pending = nvml.nvmlDeviceGetMigMode(handle)
+    except (nvml.NVMLError_NotSupported, nvml.NVMLError_FunctionNotFound):  # before Ampere, before driver 450
+        return False
+    return bool(current == nvml.NVML_DEVICE_MIG_ENABLE)
+
+
+def _mig_devices(nvml: Any, handle: Any) -> list[Json]:
+    devices = []
+    for index in range(nvml.nvmlDeviceGetMaxMigDeviceCount(handle)):
+        try:
+            device = nvml.nvmlDeviceGetMigDeviceHandleByIndex(handle, index)
+        except nvml.NVMLError_NotFound:  # an empty slot
+            continue
+        devices.append(
+            {
+                "index": index,
+                "uuid": _string(nvml.nvmlDeviceGetUUID(device)),
+                "gpu_instance": nvml.nvmlDeviceGetGpuInstanceId(device),
+                "compute_instance": nvml.nvmlDeviceGetComputeInstanceId(device),
+            }
+        )
+    return devices
+
+
+def _string(value: str | bytes) -> str:
+    """Take what some versions of the binding return as bytes."""
+    return value.decode(errors="replace") if isinstance(value, bytes) else value
+
+
+def _answer() -> Json:
+    try:
+        import pynvml
+    except ImportError as error:
+        return {"error": NO_BINDING, "text": str(error)}
+    try:
+        pynvml.nvmlInit()
+        try:
+            return inventory(pynvml)
+        finally:
+            pynvml.nvmlShutdown()
+    except pynvml.NVMLError as error:
+        return {"error": error.value, "text": str(error)}
+
+
+def main() -> None:
+    """Answer on standard output, where nothing the library prints can get in between."""
+    answer = os.dup(1)
+    os.dup2(2, 1)
+    with os.fdopen(answer, "w", encoding="utf-8") as out:
+        json.dump(_answer(), out)
+
+
+if __name__ == "__main__":
+    main()

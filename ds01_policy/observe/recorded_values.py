@@ -1,0 +1,158 @@
+"""Values of the model ↔ JSON that a person can read and diff, for recordings.
+
+Owns the shape of each value in a recording. Whatever does not fit raises KeyError, TypeError or ValueError.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+from ds01_policy.model import Gpu, History, Kind, MigDevice, Mode, Spell
+from ds01_policy.observe.ports import FileStat, Inventory, QueryResult
+
+if TYPE_CHECKING:
+    from ds01_policy.observe.ports import Json
+
+
+def time_json(at: datetime | None) -> str | None:
+    """Write a time in UTC, to the microsecond where it has any: `2026-03-02T03:31:00Z`."""
+    return None if at is None else at.astimezone(UTC).isoformat().replace("+00:00", "Z")
+
+
+def time_of(text: Any) -> datetime:
+    """Read a time; one without a zone is an error."""
+    at = datetime.fromisoformat(text)
+    if at.tzinfo is None:
+        raise ValueError(f"{text!r} has no time zone")
+    return at.astimezone(UTC)
+
+
+def _maybe_time(text: Any) -> datetime | None:
+    return None if text is None else time_of(text)
+
+
+# ── sources ──────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def inventory_json(inventory: Inventory) -> Json:
+    """Write the host's GPUs."""
+    return {
+        "via": inventory.via,
+        "notes": list(inventory.notes),
+        "gpus": [
+            {
+                "uuid": gpu.uuid,
+                "index": gpu.index,
+                "pci_bus_id": gpu.pci_bus_id,
+                "minor": gpu.minor,
+                "name": gpu.name,
+                "mig_enabled": gpu.mig_enabled,
+                "mig_devices": [
+                    {
+                        "uuid": device.uuid,
+                        "index": device.index,
+                        "gpu_instance": device.gpu_instance,
+                        "compute_instance": device.compute_instance,
+                    }
+                    for device in gpu.mig_devices
+                ],
+            }
+            for gpu in inventory.gpus
+        ],
+    }
+
+
+def inventory_of(value: Json) -> Inventory:
+    """Read the host's GPUs."""
+    gpus = (
+        Gpu(**{**gpu, "mig_devices": tuple(MigDevice(**device) for device in gpu["mig_devices"])})
+        for gpu in value["gpus"]
+    )
+    return Inventory(tuple(gpus), value["via"], tuple(value["notes"]))
+
+
+def stat_json(stat: FileStat | None) -> Json | None:
+    """Write a file's stat; None: there is no such file."""
+    if stat is None:
+        return None
+    return {"modified_at": time_json(stat.modified_at), "name": stat.name, "link_target": stat.link_target}
+
+
+def stat_of(value: Json | None) -> FileStat | None:
+    """Read a file's stat."""
+    return None if value is None else FileStat(time_of(value["modified_at"]), value["name"], value["link_target"])
+
+
+def query_json(answer: QueryResult) -> Json:
+    """Write what Prometheus answered."""
+    return {"result_type": answer.result_type, "result": list(answer.result)}
+
+
+def query_of(value: Json) -> QueryResult:
+    """Read what Prometheus answered."""
+    return QueryResult(value["result_type"], value["result"])
+
+
+# ── what the ledger remembers ────────────────────────────────────────────────────────────────────────────────────────
+
+
+def history_json(history: History) -> Json:
+    """Write what earlier ticks left behind, in a stable order."""
+    return {
+        "last_tick_at": time_json(history.last_tick_at),
+        "last_running": history.last_running,
+        "breaker_since": time_json(history.breaker_since),
+        "writable": history.writable,
+        "unwritable_why": history.unwritable_why,
+        "running_since": {key: time_json(at) for key, at in sorted(history.running_since.items())},
+        "last_kinds": [
+            {"container": container, "rule": rule, "kind": kind.value}
+            for (container, rule), kind in sorted(history.last_kinds.items())
+        ],
+        "spells": [_spell_json(spell) for _, spell in sorted(history.spells.items(), key=lambda item: item[0])],
+    }
+
+
+def _spell_json(spell: Spell) -> Json:
+    return {
+        "container": spell.container,
+        "rule": spell.rule,
+        "started_at": time_json(spell.started_at),
+        "since": time_json(spell.since),
+        "seen": time_json(spell.seen),
+        "warned_at": time_json(spell.warned_at),
+        "warned_mode": None if spell.warned_mode is None else spell.warned_mode.value,
+        "delivered": spell.delivered,
+        "kept_since": time_json(spell.kept_since),
+    }
+
+
+def history_of(value: Json) -> History:
+    """Read what earlier ticks left behind."""
+    spells = [_spell_of(spell) for spell in value["spells"]]
+    return History(
+        spells={(spell.container, spell.rule): spell for spell in spells},
+        last_kinds={(each["container"], each["rule"]): Kind(each["kind"]) for each in value["last_kinds"]},
+        last_tick_at=_maybe_time(value["last_tick_at"]),
+        running_since={key: time_of(at) for key, at in value["running_since"].items()},
+        last_running=int(value["last_running"]),
+        breaker_since=_maybe_time(value["breaker_since"]),
+        writable=bool(value["writable"]),
+        unwritable_why=str(value["unwritable_why"]),
+    )
+
+
+def _spell_of(value: Json) -> Spell:
+    mode = value["warned_mode"]
+    return Spell(
+        container=value["container"],
+        started_at=_maybe_time(value["started_at"]),
+        rule=value["rule"],
+        since=time_of(value["since"]),
+        seen=time_of(value["seen"]),
+        warned_at=_maybe_time(value["warned_at"]),
+        warned_mode=None if mode is None else Mode(mode),
+        delivered=bool(value["delivered"]),
+        kept_since=_maybe_time(value["kept_since"]),
+    )

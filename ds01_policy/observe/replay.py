@@ -1,0 +1,138 @@
+"""`--replay DIR`: sources that answer what was recorded, and only what was asked then.
+
+Owns the strictness: a question that was not recorded is an error and noted, an answer nobody asks for is listed.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from ds01_policy.observe.ports import SourceError, Sources
+from ds01_policy.observe.recorded import recording_of
+from ds01_policy.observe.recorded_values import time_json
+from ds01_policy.text import plain
+
+if TYPE_CHECKING:
+    from datetime import datetime
+    from pathlib import Path
+
+    from ds01_policy.model import History
+    from ds01_policy.observe.ports import FileStat, Inventory, Json, QueryResult
+    from ds01_policy.observe.recorded import Question, Recording
+
+
+@dataclass(frozen=True, slots=True)
+class Replay:
+    """A recorded host. `mismatches` grows as questions are asked that it has no answer to."""
+
+    sources: Sources
+    at: datetime
+    host: str
+    history: History
+    mismatches: list[str]
+    _tape: _Tape = field(repr=False)
+
+    def unused(self) -> list[str]:
+        """List the recorded answers that nobody has asked for so far, by file."""
+        return self._tape.unused()
+
+
+def replay(directory: Path) -> Replay:
+    """Open a recording.
+
+    Raises:
+        RecordingError: when it is none, or a file in it cannot be understood.
+
+    """
+    recording = recording_of(directory)
+    tape = _Tape(recording)
+    prometheus = _Prometheus(tape) if recording.has_prometheus else None
+    sources = Sources(_Docker(tape), prometheus, _Gpu(tape), _Host(tape, recording.host))
+    return Replay(sources, recording.at, recording.host, recording.history, tape.mismatches, tape)
+
+
+class _Tape:
+    def __init__(self, recording: Recording) -> None:
+        self._kept = recording.kept
+        self._asked: set[Question] = set()
+        self.mismatches: list[str] = []
+
+    def answer(self, question: Question, what: str) -> Any:
+        if question not in self._kept:
+            message = (
+                f"this recording has no answer to {plain(what, 300)}: "
+                "the rules or signals ask something else than when it was recorded"
+            )
+            if message not in self.mismatches:
+                self.mismatches.append(message)
+            raise SourceError(message)
+        self._asked.add(question)
+        kept = self._kept[question]
+        if kept.error is not None:
+            raise SourceError(kept.error)
+        return kept.answer
+
+    def unused(self) -> list[str]:
+        return [kept.place for question, kept in self._kept.items() if question not in self._asked]
+
+
+class _Docker:
+    def __init__(self, tape: _Tape) -> None:
+        self._tape = tape
+
+    def containers(self) -> list[Json]:
+        found: list[Json] = self._tape.answer(("containers",), "the list of containers")
+        return found
+
+    def inspect(self, container_id: str) -> Json | None:
+        found: Json | None = self._tape.answer(("inspect", container_id), f"an inspect of {container_id[:12]}")
+        return found
+
+    def stat(self, container_id: str, path: str) -> FileStat | None:
+        what = f"a stat of {path} in {container_id[:12]}"
+        found: FileStat | None = self._tape.answer(("stat", container_id, path), what)
+        return found
+
+
+class _Prometheus:
+    def __init__(self, tape: _Tape) -> None:
+        self._tape = tape
+
+    def query(self, promql: str, at: datetime) -> QueryResult:
+        when = str(time_json(at))
+        found: QueryResult = self._tape.answer(("query", promql, when), f"the query {promql} at {when}")
+        return found
+
+
+class _Gpu:
+    def __init__(self, tape: _Tape) -> None:
+        self._tape = tape
+
+    def inventory(self) -> Inventory:
+        found: Inventory = self._tape.answer(("inventory",), "which GPUs there are")
+        return found
+
+
+class _Host:
+    """The host never fails: what was not recorded is unknown, and noted."""
+
+    def __init__(self, tape: _Tape, name: str) -> None:
+        self._tape, self._name = tape, name
+
+    def name(self) -> str:
+        return self._name
+
+    def uid_of_process(self, pid: int) -> int | None:
+        try:
+            found: int | None = self._tape.answer(("uid", str(pid)), f"whose process {pid} is")
+        except SourceError:
+            return None
+        return found
+
+    def user_of_uid(self, uid: int) -> str | None:
+        try:
+            found: str | None = self._tape.answer(("user", str(uid)), f"the name of uid {uid}")
+        except SourceError:
+            return None
+        return found

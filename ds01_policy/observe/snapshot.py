@@ -1,0 +1,194 @@
+"""Make a Snapshot: list, inspect, identify, resolve GPUs, then measure what the rules will ask.
+
+Owns the order of asking and what one unreadable container costs (itself only). Decides nothing.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from datetime import timedelta
+from typing import TYPE_CHECKING
+
+from ds01_policy.demand import demand_of
+from ds01_policy.evaluate import evaluate
+from ds01_policy.exceptions import wanting_keep_alive
+from ds01_policy.gpu_claim import claim
+from ds01_policy.identity import identify
+from ds01_policy.model import KeepAlive, Problem, Snapshot, SourceState
+from ds01_policy.observe.inspected import Malformed, container_of
+from ds01_policy.observe.measure import measure
+from ds01_policy.observe.ports import SourceError
+from ds01_policy.span import questions
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterable
+    from datetime import datetime
+
+    from ds01_policy.model import Answer, Container, Demand, History
+    from ds01_policy.observe.ports import Inventory, Json, Sources
+    from ds01_policy.policy import Policy
+
+# A life that begins within this of the end of the one before belongs to the same chain.
+RESTART_GAP = timedelta(minutes=15)
+# Fewer than this, and a host may well have gone empty between two ticks.
+SUSPICIOUSLY_MANY = 3
+
+
+class DockerDown(Exception):
+    """Docker could not be observed: there is nothing to decide about."""
+
+
+@dataclass(frozen=True, slots=True)
+class Observed:
+    """A snapshot, and what the tick needs beside it."""
+
+    snapshot: Snapshot
+    demand: Demand
+    lost_everything: bool = False  # Docker lists nothing although containers ran a tick ago
+
+
+def observe(
+    policy: Policy,
+    sources: Sources,
+    at: datetime,
+    history: History,
+    *,
+    only: Collection[str] | None = None,
+    demand: Demand | None = None,
+) -> Observed:
+    """Ask all sources, at one instant.
+
+    With `only`, looks at those containers alone (a fresh look before acting); `demand` is then given.
+
+    Raises:
+        DockerDown: when Docker does not answer.
+
+    """
+    problems: list[Problem] = []
+    inventory, gpu_state = _inventory(sources, problems)
+    containers = _containers(policy, sources, history, inventory, only, problems)
+    states = {"docker": SourceState(up=True)}
+    lost = only is None and not containers and history.last_running >= SUSPICIOUSLY_MANY
+    if lost:
+        detail = (
+            f"Docker lists no container, though {history.last_running} with GPUs ran at the last tick: wrong daemon?"
+        )
+        problems.append(Problem("docker_empty", detail))
+    gpus = inventory.gpus if inventory else ()
+    demand = demand or demand_of(policy, containers, gpus, at)
+    snapshot = Snapshot(at, sources.host.name(), tuple(containers), gpus)
+    answers, states["prometheus"] = _measure(policy, sources, snapshot, demand, problems)
+    states["gpu"] = gpu_state
+    snapshot = replace(snapshot, answers=answers, sources=states)
+    snapshot = _look_for_keep_alive(policy, sources, snapshot, demand, history)
+    return Observed(replace(snapshot, problems=tuple(dict.fromkeys(problems))), demand, lost)
+
+
+def _inventory(sources: Sources, problems: list[Problem]) -> tuple[Inventory | None, SourceState]:
+    try:
+        inventory = sources.gpu.inventory()
+    except SourceError as error:
+        problems.append(Problem("gpu_down", f"the host's GPUs could not be listed: {error}"))
+        return None, SourceState(up=False, detail=str(error))
+    problems += [Problem("gpu_note", note) for note in inventory.notes]
+    return inventory, SourceState(up=True, extra={"via": inventory.via})
+
+
+def _containers(
+    policy: Policy,
+    sources: Sources,
+    history: History,
+    inventory: Inventory | None,
+    only: Collection[str] | None,
+    problems: list[Problem],
+) -> list[Container]:
+    try:
+        ids = [str(entry["Id"]) for entry in sources.docker.containers()] if only is None else list(only)
+    except (SourceError, KeyError) as error:
+        raise DockerDown(str(error)) from error
+    containers = []
+    for container_id in ids:
+        try:
+            raw = sources.docker.inspect(container_id)
+            if raw is not None:
+                containers.append(_container(policy, sources, history, inventory, raw, problems))
+        except (SourceError, Malformed) as error:
+            problems.append(Problem("container_unreadable", f"{container_id[:12]}: {error}; left alone"))
+    return containers
+
+
+def _container(
+    policy: Policy, sources: Sources, history: History, inventory: Inventory | None, raw: Json, problems: list[Problem]
+) -> Container:
+    """Join Docker's facts with who it belongs to and what it may use."""
+    facts = container_of(raw)
+    gpus = claim(raw, inventory.gpus if inventory else None)
+    uid = sources.host.uid_of_process(facts.pid) if facts.pid and gpus.wants else None
+    who = identify(policy.identity, facts, process_uid=uid, user_of_uid=sources.host.user_of_uid)
+    problems += who.problems
+    return replace(
+        facts,
+        gpus=gpus,
+        type=who.type,
+        type_via=who.type_via,
+        owner=who.owner,
+        owner_via=who.owner_via,
+        owner_proven=who.proven,
+        group=policy.limits.group_of(who.owner),
+        infrastructure=who.infrastructure,
+        running_since=running_since(facts, history),
+    )
+
+
+def running_since(container: Container, history: History) -> datetime | None:
+    """Find where the chain of lives that followed each other at once began: a restart is no way around a limit.
+
+    Docker keeps the end of the last life (`FinishedAt`) while the next one runs; the ledger knows where that chain
+    began. Without memory it is this life's start.
+    """
+    known = history.running_since.get(container.id)
+    if container.started_at is None or known is None:
+        return container.started_at
+    if container.finished_at is not None and container.started_at - container.finished_at > RESTART_GAP:
+        return container.started_at
+    return min(known, container.started_at)
+
+
+def _measure(
+    policy: Policy, sources: Sources, snapshot: Snapshot, demand: Demand, problems: list[Problem]
+) -> tuple[dict[str, tuple[Answer, ...]], SourceState]:
+    asked = questions(policy, snapshot, demand)
+    if sources.prometheus is None:
+        return {}, SourceState(up=False, detail="switched off in settings.yaml")
+    wanted: Iterable[Container] = [
+        container for container in snapshot.containers if any(container.id in by_id for by_id in asked.values())
+    ]
+    windows = {name: frozenset(window for some in by_id.values() for window in some) for name, by_id in asked.items()}
+    answers, found, state = measure(policy, windows, wanted, sources.prometheus, snapshot.at)
+    problems += found
+    return {name: (answer,) for name, answer in answers.items()}, state
+
+
+def _look_for_keep_alive(
+    policy: Policy, sources: Sources, snapshot: Snapshot, demand: Demand, history: History
+) -> Snapshot:
+    """Ask for the keep-alive file only where it would make a difference: one request a container."""
+    wanting = wanting_keep_alive(policy, evaluate(policy, snapshot, demand))
+    if not wanting:
+        return snapshot
+    kept_since = {
+        container: spell.kept_since for (container, _), spell in history.spells.items() if spell.kept_since is not None
+    }
+    containers = []
+    for container in snapshot.containers:
+        if container.id not in wanting:
+            containers.append(container)
+            continue
+        try:
+            stat = sources.docker.stat(container.id, policy.settings.keep_alive.path)
+        except SourceError as error:
+            containers.append(replace(container, keep_alive_unreadable=str(error)))
+            continue
+        keep_alive = KeepAlive(stat.modified_at, kept_since.get(container.id)) if stat else None
+        containers.append(replace(container, keep_alive=keep_alive))
+    return replace(snapshot, containers=tuple(containers))

@@ -1,0 +1,230 @@
+"""What `explain CONTAINER` says: who and what it is, every rule with every clause, and a user's three questions.
+
+Owns what is told about one container, as JSON and as text. Decides nothing: all of it is in the values it is given.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from ds01_policy.logic import Truth
+from ds01_policy.report.answers import answers
+from ds01_policy.report.document import (
+    SCHEMA,
+    all_problems,
+    container_json,
+    decision_json,
+    heading,
+    instant,
+    limit_json,
+    verdict_json,
+)
+from ds01_policy.report.layout import columns, fit, gpu_words, pad, wrap
+from ds01_policy.report.words import SIGNS, STYLES, what
+from ds01_policy.text import plain
+from ds01_policy.units import format_duration, format_quantity
+
+if TYPE_CHECKING:
+    from ds01_policy.model import Container, Evidence, Verdict
+    from ds01_policy.report.about import About
+    from ds01_policy.report.layout import Clock, Page
+
+_LEAD = 11  # columns of the word before each line, its indent included
+
+
+def explain_document(about: About, clock: Clock) -> dict[str, Any]:
+    """Lay out everything known about one container as plain JSON values."""
+    container, said = about.container, answers(about, clock)
+    return {
+        "schema": SCHEMA,
+        "command": "explain",
+        **heading(about.policy.digest, about.mode, about.snapshot),
+        "container": {
+            **container_json(container),
+            "created_at": instant(container.created_at),
+            "running_since": instant(container.running_since),
+            "finished_at": instant(container.finished_at),
+            "mounts": [
+                {"destination": mount.destination, "source": mount.source, "kind": mount.kind}
+                for mount in container.mounts
+            ],
+        },
+        "limits": [limit_json(limit) for limit in about.limits],
+        "rules": [_rule_json(about, verdict) for verdict in about.verdicts],
+        "unmatched": [{"rule": rule, "wants": wants} for rule, wants in about.unmatched],
+        "answers": {"why": said.why, "when": list(said.when), "do": list(said.do)},
+        "problems": [
+            {"code": problem.code, "detail": problem.detail}
+            for problem in all_problems(about.snapshot, about.evaluation, about.plan)
+        ],
+    }
+
+
+def _rule_json(about: About, verdict: Verdict) -> dict[str, Any]:
+    spell = about.warned(verdict.rule)
+    return {
+        **verdict_json(verdict),
+        "summary": about.rule(verdict).summary,
+        "warned_at": instant(spell.warned_at) if spell else None,
+        "delivered": spell.delivered if spell else None,
+        "plan": [decision_json(decision) for decision in about.decisions(verdict.rule)],
+    }
+
+
+def explain_text(about: About, page: Page, clock: Clock) -> str:
+    """Write everything known about one container for people; ends with a newline."""
+    container = about.container
+    title = f"{plain(container.name, 128)} ({container.short}) on {plain(about.snapshot.host, 60)}, {clock.stamp()}"
+    parts = [
+        [*(page.paint(line, "bold") for line in wrap(title, page.columns)), *_facts(about, page, clock)],
+        *(_rule(about, page, clock, verdict) for verdict in about.verdicts),
+        _unmatched(about, page),
+        _answers(about, page, clock),
+        _problems(about, page),
+    ]
+    return "\n\n".join("\n".join(part) for part in parts if part) + "\n"
+
+
+def _line(page: Page, word: str, text: str) -> list[str]:
+    return page.hang(pad(f"  {word}", _LEAD), text)
+
+
+# ── who and what ─────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def _facts(about: About, page: Page, clock: Clock) -> list[str]:
+    container = about.container
+    owner = plain(container.owner) + _by(container.owner_via)
+    owner += "" if container.owner_proven else " (a claim: any user could have set it)"
+    kind = f"{plain(container.type)}{_by(container.type_via)}, image {plain(container.image)}"
+    lines = _line(page, "owner", f"{owner}; group {plain(container.group) or 'none'}")
+    lines += _line(page, "type", kind + ("; infrastructure of this site" if container.infrastructure else ""))
+    lines += _line(page, "state", _state(container, clock))
+    lines += _line(page, "GPU", _gpus(about))
+    limits = [
+        f"{limit.key} {'never' if limit.value is None else format_duration(limit.value)} ({plain(limit.layer)})"
+        for limit in about.limits
+    ]
+    lines += _line(page, "limits", ", ".join(limits) or "none")
+    if container.keep_alive is not None:
+        lines += _line(page, "kept", f"keep-alive file of {clock.both(container.keep_alive.modified_at)}")
+    return [*lines, *_line(page, "mode", about.mode.value)]
+
+
+def _by(via: str) -> str:
+    return f" by {plain(via)}" if via else ""
+
+
+def _state(container: Container, clock: Clock) -> str:
+    told = [f"created {clock.both(container.created_at)}"]
+    if container.started_at is not None:
+        told.append(f"started {clock.both(container.started_at)}")
+    if container.running_since is not None and container.running_since != container.started_at:
+        told.append(f"counted from {clock.both(container.running_since)}, through restarts")
+    if container.finished_at is not None:
+        told.append(f"{'ended before that' if container.pid else 'ended'} {clock.both(container.finished_at)}")
+    return f"{container.state}; " + ", ".join(told)
+
+
+def _gpus(about: About) -> str:
+    claim = about.container.gpus
+    if not claim.wants:
+        return "none"
+    text = gpu_words(claim, about.snapshot.gpus)
+    if len(claim.refs) == 1:
+        text += f" ({plain(str(claim.refs[0]))})"
+    text += _by(claim.via)
+    return f"{text}; unclear: {plain(claim.unclear)}" if claim.unclear else text
+
+
+# ── rules ────────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def _rule(about: About, page: Page, clock: Clock, verdict: Verdict) -> list[str]:
+    rule, kind = about.rule(verdict), verdict.kind.value
+    tail = f": {plain(rule.summary)}" if rule.summary else ""
+    lines = page.hang(f"{verdict.rule} - {kind}", tail, *(STYLES.get(kind) or ("bold",)), indent=2)
+    why = plain(verdict.why)
+    if verdict.due_at is not None and verdict.due_at > clock.at:
+        why += f"; due {clock.both(verdict.due_at)}"
+    lines += _line(page, "why", why)
+    if verdict.for_ is not None:
+        limit = f" ({verdict.limit.key}, {plain(verdict.limit.layer)})" if verdict.limit else ""
+        lines += _line(page, "over", format_duration(verdict.for_) + limit)
+    lines += _clauses(page, verdict)
+    spell = about.warned(verdict.rule)
+    if spell is not None and spell.warned_at is not None:
+        reached = "" if spell.delivered else "; nobody was provably reached"
+        lines += _line(page, "warned", f"{clock.both(spell.warned_at)}, in mode {spell.warned_mode}{reached}")
+    for decision in about.decisions(verdict.rule):
+        tag, words = what(decision, (), clock, carried_out=False)
+        lines += page.hang(pad(f"  {tag.upper()}", _LEAD), words, *STYLES.get(tag, ()))
+    return lines
+
+
+_HEADINGS = ("", "CLAUSE", "OVER", "MEASURED", "SEEN", "BY")
+
+
+def _clauses(page: Page, verdict: Verdict) -> list[str]:
+    """One line a clause; what is wrong with its data below it."""
+    evidence = list(dict.fromkeys(verdict.evidence))
+    if not evidence:
+        return []
+    rows = [_HEADINGS, *(_clause(piece) for piece in evidence)]
+    widths = [max(columns(row[index]) for row in rows) for index in range(len(_HEADINGS))]
+    lines = []
+    for row, piece in zip(rows, (None, *evidence), strict=True):
+        cells = "  ".join(pad(cell, width) for cell, width in zip(row, widths, strict=True)).rstrip()
+        lines.append(fit(f"  {cells}", page.columns))
+        if piece is not None and piece.truth is Truth.UNKNOWN:
+            missing = piece.reading.missing or "the bounds lie on both sides"
+            detail = f": {plain(piece.reading.detail)}" if piece.reading.detail else ""
+            lines += page.hang(" " * _LEAD, f"{missing}{detail}")
+    return lines
+
+
+def _clause(evidence: Evidence) -> tuple[str, ...]:
+    reading = evidence.reading
+    value, low, high = (format_quantity(each, reading.unit) for each in (reading.value, reading.low, reading.high))
+    return (
+        _TRUTHS[evidence.truth],
+        f"{evidence.label} {SIGNS[evidence.comparator]} {format_quantity(evidence.threshold, reading.unit)}",
+        format_duration(reading.window),
+        value if low == value == high else f"{value} [{low}, {high}]",
+        f"{reading.coverage:.0%}",
+        reading.source or "nobody",
+    )
+
+
+_TRUTHS = {Truth.TRUE: "true", Truth.FALSE: "false", Truth.UNKNOWN: "unknown"}
+
+
+def _unmatched(about: About, page: Page) -> list[str]:
+    rules = [f"{rule} (wants {plain(wants)})" if wants else rule for rule, wants in about.unmatched]
+    return wrap(f"Not about it: {', '.join(rules)}", page.columns) if rules else []
+
+
+# ── the three questions ──────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def _answers(about: About, page: Page, clock: Clock) -> list[str]:
+    said = answers(about, clock)
+    lines: list[str] = []
+    for question, told in zip(said.asked, ((said.why,), said.when, said.do), strict=True):
+        lines.append(page.paint(question, "bold"))
+        for sentence in told:
+            lines += page.hang("  ", plain(sentence, 2000))
+    return lines
+
+
+def _problems(about: About, page: Page) -> list[str]:
+    """Leave out those that speak of other containers: they are preview's."""
+    others = [container.short for container in about.snapshot.containers if container.id != about.container.id]
+    mine = [
+        problem
+        for problem in all_problems(about.snapshot, about.evaluation, about.plan)
+        if not any(short in problem.detail for short in others)
+    ]
+    return [
+        line for problem in mine for line in page.hang(f"{problem.code}: ", plain(problem.detail), "yellow", indent=4)
+    ]

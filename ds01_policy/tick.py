@@ -1,0 +1,138 @@
+"""One tick: observe → evaluate → plan → act → record. The only place that sees all of it.
+
+Owns the order of things and what a tick does when its memory fails. Decides nothing itself.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import TYPE_CHECKING, Protocol
+
+from ds01_policy.evaluate import evaluate
+from ds01_policy.model import Decision, History, Kind, Plan, Problem
+from ds01_policy.observe.snapshot import DockerDown, Observed, observe
+from ds01_policy.plan import make_plan
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+    from ds01_policy.model import Demand, Evaluation, Mode, Outcome, Snapshot, Verdict
+    from ds01_policy.observe.ports import Sources
+    from ds01_policy.policy import Policy
+
+Recheck = Callable[[Sequence[Decision]], Mapping[str, str]]
+
+
+class MemoryLost(Exception):
+    """The ledger or the audit log cannot be written: nothing destructive may follow."""
+
+
+class Memory(Protocol):
+    """What earlier ticks left behind, and where this one is written down."""
+
+    def recall(self, at: datetime, mode: Mode, digest: str) -> History:
+        """Prove that it can be written, finish what a killed tick left open, and tell what is known."""
+
+    def settle(self, observed: Observed, evaluation: Evaluation, plan: Plan) -> None:
+        """Write the tick down before anything is done. Raises MemoryLost."""
+
+
+class Actuator(Protocol):
+    """Carries decisions out, or says what it would have done."""
+
+    def carry_out(self, decisions: Sequence[Decision], recheck: Recheck) -> list[Outcome]:
+        """Carry out every enforced decision; never raises for one container."""
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """All that one tick found and did."""
+
+    snapshot: Snapshot
+    evaluation: Evaluation
+    plan: Plan
+    history: History
+    outcomes: tuple[Outcome, ...] = ()
+    problems: tuple[Problem, ...] = ()
+
+
+def look(policy: Policy, sources: Sources, at: datetime, history: History, mode: Mode | None = None) -> Report:
+    """Observe and decide; change nothing."""
+    observed = observe(policy, sources, at, history)
+    evaluation = evaluate(policy, observed.snapshot, observed.demand)
+    plan = make_plan(policy, observed.snapshot, evaluation, history, mode)
+    return Report(observed.snapshot, evaluation, plan, history)
+
+
+def tick(
+    policy: Policy,
+    sources: Sources,
+    memory: Memory,
+    actuator: Actuator,
+    clock: Callable[[], datetime],
+    mode: Mode | None = None,
+) -> Report:
+    """Observe, decide, write down, act.
+
+    Raises:
+        DockerDown: nothing could be observed, nothing was done.
+
+    """
+    at = clock()
+    history = memory.recall(at, mode or policy.settings.mode, policy.digest)
+    observed = observe(policy, sources, at, history)
+    evaluation = evaluate(policy, observed.snapshot, observed.demand)
+    plan = make_plan(policy, observed.snapshot, evaluation, history, mode)
+    problems: list[Problem] = []
+    if not history.writable:
+        problems.append(Problem("ledger", history.unwritable_why))
+    else:
+        try:
+            memory.settle(observed, evaluation, plan)
+        except MemoryLost as lost:
+            problems.append(Problem("ledger", str(lost)))
+            history = replace(history, writable=False, unwritable_why=str(lost))
+            plan = make_plan(policy, observed.snapshot, evaluation, history, mode)
+    recheck = partial(still_due, policy, sources, clock, history, observed.demand)
+    outcomes = actuator.carry_out([decision for decision in plan.decisions if decision.enforced], recheck)
+    return Report(observed.snapshot, evaluation, plan, history, tuple(outcomes), tuple(problems))
+
+
+def still_due(
+    policy: Policy,
+    sources: Sources,
+    clock: Callable[[], datetime],
+    history: History,
+    demand: Demand,
+    decisions: Sequence[Decision],
+) -> Mapping[str, str]:
+    """Look again, right before acting, by the same functions that decided.
+
+    Answers by decision id why it is no longer due; an empty text means that it still is.
+    """
+    ids = [decision.container.id for decision in decisions]
+    try:
+        observed = observe(policy, sources, clock(), history, only=ids, demand=demand)
+    except DockerDown as down:
+        return {decision.id: f"could not look again: {down}" for decision in decisions}
+    found = {
+        (verdict.container.id, verdict.rule): verdict
+        for verdict in evaluate(policy, observed.snapshot, demand).verdicts
+    }
+    return {
+        decision.id: _changed(decision, found.get((decision.container.id, decision.verdict.rule)))
+        for decision in decisions
+    }
+
+
+def _changed(decision: Decision, now: Verdict | None) -> str:
+    """Say what differs between what was decided about and what is there now."""
+    if now is None:
+        return "it is gone, or the rule no longer matches it"
+    before, after = decision.container, now.container
+    if after.started_at != before.started_at or after.state != before.state or after.name != before.name:
+        was, is_now = (f"{one.name}, {one.state} since {one.started_at}" for one in (before, after))
+        return f"it was {was}; it is {is_now}"
+    return "" if now.kind is Kind.ACT else f"{now.kind}: {now.why}"

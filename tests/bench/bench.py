@@ -1,0 +1,114 @@
+"""Measures `ds01-policy preview` on a real Docker engine and a real Prometheus, against the floor of what it asks.
+
+The floor is the same Docker and Prometheus requests made bare over kept connections, plus the bare interpreter's start.
+Every figure is a median; ratios are taken within one run. Ends with 1 when a target is missed. Run as root: make bench
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import sys
+import tempfile
+from dataclasses import dataclass, field
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "live"))
+
+from host import Host
+from measure import bare_requests, bare_start, median, preview, program, record, run, write_requests
+from rig.cli import Cli
+from rig.engine import Engine
+from rig.prometheus import Prometheus
+
+MOST_QUERIES = 12
+MOST_EXTRA_DOCKER_REQUESTS = 5  # beyond one for each container
+MOST_FLOORS = 3.0
+MOST_MIB = 150
+MOST_HELP_STARTS = 4.0
+
+
+@dataclass(slots=True)
+class Report:
+    """What was measured, line by line, and which targets were missed."""
+
+    missed: list[str] = field(default_factory=list)
+
+    def say(self, text: str) -> None:
+        """Print one line."""
+        print(text, flush=True)  # noqa: T201 -- the report
+
+    def check(self, what: str, value: float, limit: float, unit: str = "") -> None:
+        """Print a figure beside its target."""
+        met = value <= limit
+        self.say(f"  {'ok  ' if met else 'MISS'} {what:<34} {value:8.2f}{unit} (at most {limit:g}{unit})")
+        if not met:
+            self.missed.append(what)
+
+
+def measure_help(report: Report, repeat: int) -> None:
+    """Compare `--help` with an interpreter that does nothing."""
+    start, helped = bare_start(repeat), median(lambda: run([*program(), "--help"]).seconds, repeat)
+    report.say(f"bare interpreter {start * 1000:.0f} ms · --help {helped * 1000:.0f} ms")
+    report.check("--help / bare start", helped / start, MOST_HELP_STARTS)
+
+
+def measure_preview(report: Report, host: Host, server: Prometheus, repeat: int) -> None:
+    """Compare a whole `preview --json` with its floor."""
+    with tempfile.TemporaryDirectory(prefix="ds01-bench-") as folder:
+        cli = Cli(Path(folder))
+        smi = host.nvidia_smi(cli.base)
+        recording = record(cli, host.engine, server)
+        requests = cli.base / "requests.json"
+        write_requests(recording, host.engine, server, requests)
+        cli.configure(docker=f"unix://{host.engine.socket}", prometheus=server.url, nvidia_smi=smi)
+        peak = run(preview(cli), cli).peak_mib  # the first is not timed: byte code, page cache
+        previews, floors = [], []
+        for _ in range(repeat):  # side by side, so that both meet the same noise
+            one = run(preview(cli), cli)
+            peak = max(peak, one.peak_mib)
+            previews.append(one.seconds)
+            floors.append(bare_start(1) + bare_requests(requests))
+    size = len(host.running) + len(host.others)
+    took, floor = statistics.median(previews), statistics.median(floors)
+    verdicts = ", ".join(f"{count} {verdict}" for verdict, count in sorted(recording.verdicts.items()))
+    report.say(f"{size} containers ({len(host.running)} running), {host.gpus} GPUs: {verdicts}")
+    report.say(f"  preview {took * 1000:.0f} ms · floor {floor * 1000:.0f} ms")
+    report.check("preview / floor", took / floor, MOST_FLOORS)
+    report.check("Prometheus queries", len(recording.prometheus), MOST_QUERIES)
+    report.check("Docker requests", len(recording.docker), size + MOST_EXTRA_DOCKER_REQUESTS)
+    report.check("peak memory", peak, MOST_MIB, " MiB")
+    if recording.containers != size:
+        report.say(f"  MISS preview shows {recording.containers} of {size} containers")
+        report.missed.append("containers")
+
+
+def main() -> int:
+    """Measure every size with every number of GPUs."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--sizes", default="50,200,1000", help="containers, ascending (default %(default)s)")
+    parser.add_argument("--gpus", default="8,16", help="GPUs of the host (default %(default)s)")
+    parser.add_argument("--running", type=int, default=200, help="at most so many really run (default %(default)s)")
+    parser.add_argument("--repeat", type=int, default=5, help="runs of which the median counts (default %(default)s)")
+    options = parser.parse_args()
+    report = Report()
+    measure_help(report, options.repeat)
+    for gpus in [int(text) for text in options.gpus.split(",")]:
+        host = Host(Engine.start(live_restore=True), gpus)
+        try:
+            for size in [int(text) for text in options.sizes.split(",")]:
+                host.grow(size, options.running)
+                with tempfile.TemporaryDirectory(prefix="ds01-bench-") as folder:
+                    server = host.prometheus(Path(folder))
+                    try:
+                        measure_preview(report, host, server, options.repeat)
+                    finally:
+                        server.stop()
+        finally:
+            host.engine.stop()
+    report.say(f"missed: {', '.join(report.missed)}" if report.missed else "every target is met")
+    return 1 if report.missed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

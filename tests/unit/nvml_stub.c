@@ -1,0 +1,210 @@
+/* A stand-in for libnvidia-ml.so.1, so that the real Python binding can be tested without a driver.
+ *
+ * The host it shows: GPU 0 whole, GPU 1 whole, GPU 2 in MIG mode with slot 1 empty.
+ * NVML_STUB scripts it: entries FUNCTION=WHAT or FUNCTION=WHAT@GPU with commas between, WHAT being an NVML error code,
+ *   `hang`, `crash` or `noise` (prints on standard output and goes on). The function `load` is the loading itself.
+ * NVML_STUB_GPUS=N shows only the first N. NVML_STUB_LOG=FILE gets a line for each call.
+ * To add a call: one function that begins with SCRIPT(gpu) and answers from the table.
+ */
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+enum { SUCCESS = 0, INVALID_ARGUMENT = 2, NOT_SUPPORTED = 3, NOT_FOUND = 6 };
+enum { SLOTS = 7, ANY = -1 };
+
+struct mig {
+    const char *uuid; /* NULL: the slot is empty */
+    unsigned gpu_instance, compute_instance;
+};
+
+struct gpu {
+    const char *uuid, *name, *bus;
+    unsigned minor;
+    int mig_capable;
+    unsigned mig_current, mig_pending;
+    struct mig slots[SLOTS];
+};
+
+static const struct gpu gpus[] = {
+    {"GPU-00000000-1111-4000-8000-000000000000", "NVIDIA Stub 40GB", "00000000:07:00.0", 0, 0, 0, 0, {{0}}},
+    {"GPU-00000000-1111-4000-8000-000000000001", "NVIDIA Stub 40GB", "00000000:0F:00.0", 1, 1, 0, 0, {{0}}},
+    {"GPU-00000000-1111-4000-8000-000000000002", "NVIDIA Stub 80GB", "00000001:47:00.0", 4, 1, 1, 1,
+     {{"MIG-00000000-2222-5000-8000-000000000000", 2, 0},
+      {NULL, 0, 0},
+      {"MIG-00000000-2222-5000-8000-000000000002", 9, 0},
+      {"MIG-00000000-2222-5000-8000-000000000003", 9, 1}}},
+};
+enum { GPUS = sizeof gpus / sizeof *gpus };
+
+/* What a handle points to: a GPU, or one of its slots. */
+struct handle {
+    int gpu, slot;
+};
+static struct handle handles[GPUS][SLOTS + 1];
+
+/* nvmlPciInfo_t */
+struct pci_info {
+    char bus_id_legacy[16];
+    unsigned domain, bus, device, pci_device_id, pci_subsystem_id;
+    char bus_id[32];
+};
+
+static int scripted(const char *function, int gpu) {
+    const char *log = getenv("NVML_STUB_LOG");
+    if (log) {
+        FILE *file = fopen(log, "a");
+        if (file) {
+            fprintf(file, "%s\n", function);
+            fclose(file);
+        }
+    }
+    const char *script = getenv("NVML_STUB");
+    size_t length = strlen(function);
+    for (const char *entry = script; entry && *entry; entry = strchr(entry, ',') ? strchr(entry, ',') + 1 : NULL) {
+        if (strncmp(entry, function, length) != 0 || entry[length] != '=')
+            continue;
+        const char *what = entry + length + 1;
+        size_t size = strcspn(what, ",");
+        const char *at = memchr(what, '@', size);
+        if (at && atoi(at + 1) != gpu)
+            continue;
+        if (strncmp(what, "hang", 4) == 0)
+            for (;;)
+                pause();
+        if (strncmp(what, "crash", 5) == 0)
+            raise(SIGSEGV);
+        if (strncmp(what, "noise", 5) == 0) {
+            printf("the library says hello\n");
+            fflush(stdout);
+            continue;
+        }
+        return atoi(what);
+    }
+    return SUCCESS;
+}
+
+#define SCRIPT(gpu)                            \
+    do {                                       \
+        int code = scripted(__func__, (gpu));  \
+        if (code != SUCCESS)                   \
+            return code;                       \
+    } while (0)
+
+__attribute__((constructor)) static void load(void) {
+    scripted("load", ANY);
+}
+
+static unsigned count(void) {
+    const char *limit = getenv("NVML_STUB_GPUS");
+    return limit ? (unsigned)atoi(limit) : GPUS;
+}
+
+static int put(char *buffer, unsigned size, const char *text) {
+    snprintf(buffer, size, "%s", text);
+    return SUCCESS;
+}
+
+static const struct mig *slot_of(const struct handle *device) {
+    return &gpus[device->gpu].slots[device->slot];
+}
+
+int nvmlInitWithFlags(unsigned flags) {
+    (void)flags;
+    SCRIPT(ANY);
+    return SUCCESS;
+}
+
+int nvmlShutdown(void) {
+    SCRIPT(ANY);
+    return SUCCESS;
+}
+
+const char *nvmlErrorString(int code) {
+    (void)code;
+    return "an error of the stub";
+}
+
+int nvmlDeviceGetCount_v2(unsigned *answer) {
+    SCRIPT(ANY);
+    *answer = count();
+    return SUCCESS;
+}
+
+int nvmlDeviceGetHandleByIndex_v2(unsigned index, struct handle **device) {
+    SCRIPT((int)index);
+    if (index >= count())
+        return INVALID_ARGUMENT;
+    handles[index][SLOTS].gpu = (int)index;
+    handles[index][SLOTS].slot = ANY;
+    *device = &handles[index][SLOTS];
+    return SUCCESS;
+}
+
+int nvmlDeviceGetUUID(struct handle *device, char *uuid, unsigned size) {
+    SCRIPT(device->gpu);
+    return put(uuid, size, device->slot == ANY ? gpus[device->gpu].uuid : slot_of(device)->uuid);
+}
+
+int nvmlDeviceGetName(struct handle *device, char *name, unsigned size) {
+    SCRIPT(device->gpu);
+    return put(name, size, gpus[device->gpu].name);
+}
+
+int nvmlDeviceGetPciInfo_v3(struct handle *device, struct pci_info *info) {
+    SCRIPT(device->gpu);
+    memset(info, 0, sizeof *info);
+    put(info->bus_id, sizeof info->bus_id, gpus[device->gpu].bus);
+    return put(info->bus_id_legacy, sizeof info->bus_id_legacy, gpus[device->gpu].bus + 4);
+}
+
+int nvmlDeviceGetMinorNumber(struct handle *device, unsigned *minor) {
+    SCRIPT(device->gpu);
+    *minor = gpus[device->gpu].minor;
+    return SUCCESS;
+}
+
+int nvmlDeviceGetMigMode(struct handle *device, unsigned *current, unsigned *pending) {
+    SCRIPT(device->gpu);
+    if (!gpus[device->gpu].mig_capable)
+        return NOT_SUPPORTED;
+    *current = gpus[device->gpu].mig_current;
+    *pending = gpus[device->gpu].mig_pending;
+    return SUCCESS;
+}
+
+int nvmlDeviceGetMaxMigDeviceCount(struct handle *device, unsigned *answer) {
+    SCRIPT(device->gpu);
+    *answer = gpus[device->gpu].mig_capable ? SLOTS : 0;
+    return SUCCESS;
+}
+
+int nvmlDeviceGetMigDeviceHandleByIndex(struct handle *device, unsigned index, struct handle **mig) {
+    SCRIPT(device->gpu);
+    if (index >= SLOTS)
+        return INVALID_ARGUMENT;
+    if (!gpus[device->gpu].slots[index].uuid)
+        return NOT_FOUND;
+    handles[device->gpu][index].gpu = device->gpu;
+    handles[device->gpu][index].slot = (int)index;
+    *mig = &handles[device->gpu][index];
+    return SUCCESS;
+}
+
+int nvmlDeviceGetGpuInstanceId(struct handle *device, unsigned *id) {
+    SCRIPT(device->gpu);
+    if (device->slot == ANY)
+        return NOT_SUPPORTED;
+    *id = slot_of(device)->gpu_instance;
+    return SUCCESS;
+}
+
+int nvmlDeviceGetComputeInstanceId(struct handle *device, unsigned *id) {
+    SCRIPT(device->gpu);
+    if (device->slot == ANY)
+        return NOT_SUPPORTED;
+    *id = slot_of(device)->compute_instance;
+    return SUCCESS;
+}
