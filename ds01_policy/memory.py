@@ -28,22 +28,21 @@ AUDIT = "audit.jsonl"
 class Memory:
     """What earlier ticks left behind, and where this one is written down."""
 
-    def __init__(self, state_dir: Path, exists: Callable[[str], bool | None]) -> None:
-        """Take the state directory; `exists` tells whether a container is up (None: it is gone)."""
+    def __init__(self, state_dir: Path, host: str, is_up: Callable[[str], bool | None]) -> None:
+        """Take the state directory; `is_up` tells whether a container is up (None: it is gone)."""
         self._state_dir = state_dir
-        self._is_up = exists
+        self._host = host
+        self._is_up = is_up
         self._ledger: Ledger | None = None
         self._audit: Audit | None = None
-        self._digest = ""
 
     def recall(self, at: datetime, mode: Mode, digest: str) -> History:
         """Prove that both can be written, finish what a killed tick left open, and tell what is known.
 
         A memory that cannot be written still tells what it remembers, where it can be read.
         """
-        self._digest = digest
         try:
-            self._audit = Audit.open(self._state_dir / AUDIT)
+            self._audit = Audit.open(self._state_dir / AUDIT, host=self._host, digest=digest)
             self._ledger = Ledger.open(self._state_dir / LEDGER)
             self._ledger.begin(at, mode, digest)
             self._finish(at)
@@ -64,9 +63,8 @@ class Memory:
                 status = Status.DONE if done else Status.FAILED
                 seen = {None: "gone", True: "up", False: "stopped"}[up]
                 detail = f"the run was killed meanwhile; the container is {seen} now"
-            audit.note(
-                "recovered", {"decision": intent.decision, "container": intent.container, "detail": detail}, at
-            )
+            fields = {"decision": intent.decision, "container": intent.container, "name": intent.name}
+            audit.note("recovery", at, {**fields, "rule": intent.rule, "action": intent.action, "detail": detail})
             ledger.resolve(intent, status, detail, at)
 
     def settle(self, observed: Observed, evaluation: Evaluation, plan: Plan) -> None:
@@ -77,7 +75,7 @@ class Memory:
 
         """
         at = observed.snapshot.at
-        ledger, audit = self._opened()
+        ledger, _ = self._opened()
         try:
             ledger.record(observed.snapshot, evaluation, plan, suspicious=observed.lost_everything)
             simulated = [
@@ -86,9 +84,6 @@ class Memory:
                 if decision.actions == (Action.WARN,) and decision.held_by is HeldBy.MODE
             ]
             ledger.simulate_warnings(simulated, at)
-            for decision in plan.decisions:
-                if not decision.enforced:
-                    audit.suppressed(decision, at, self._digest, observed.snapshot.host)
         except (LedgerError, AuditError) as error:
             raise MemoryLost(str(error)) from error
 
@@ -102,7 +97,7 @@ class Memory:
         ledger, audit = self._opened()
         try:
             ledger.intend(decision, action, at)
-            audit.intent(decision, action, at, self._digest)
+            audit.intent(decision, action, at)
         except (LedgerError, AuditError) as error:
             raise MemoryLost(str(error)) from error
 

@@ -28,7 +28,7 @@ _OPEN = os.O_WRONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC | os.O_NOFOLLOW
 
 # struct utmp of glibc up to the host name; what follows differs in length between machines.
 _UTMP = struct.Struct("=hxxi32s4s32s256s")
-_UTMP_SIZE = 400 if platform.machine() in ("aarch64", "arm64", "aarch64_be") else 384
+UTMP_SIZE = 400 if platform.machine() in ("aarch64", "arm64", "aarch64_be") else 384
 _UTMP_RECORDS = 4096
 _UTMP_NAME = 32
 _USER_PROCESS = 7
@@ -89,7 +89,7 @@ class Terminals:
             descriptor = os.open(self.utmp, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
             with os.fdopen(descriptor, "rb") as file:
                 regular = stat.S_ISREG(os.fstat(descriptor).st_mode)
-                data = file.read(_UTMP_RECORDS * _UTMP_SIZE) if regular else b""
+                data = file.read(_UTMP_RECORDS * UTMP_SIZE) if regular else b""
         except OSError:
             return
         # The field is too short for long names; whose terminal it is, its device says.
@@ -97,7 +97,7 @@ class Terminals:
         yield from (line for name, line in logins(data) if name == wanted)
 
 
-def logins(utmp: bytes, size: int = _UTMP_SIZE) -> list[tuple[bytes, str]]:
+def logins(utmp: bytes, size: int = UTMP_SIZE) -> list[tuple[bytes, str]]:
     """Read the logins of a utmp file as (user, line), `size` bytes a record; what is torn or odd is left out."""
     found = []
     for start in range(0, len(utmp) - size + 1, size):

@@ -123,7 +123,7 @@ def schema(
 
 
 @app.command()
-def audit(  # noqa: PLR0913  one argument a filter
+def audit(
     context: typer.Context,
     *,
     container: Annotated[str | None, typer.Option(help="Name or id.")] = None,

@@ -6,14 +6,15 @@ Owns what each prints and its exit code.
 from __future__ import annotations
 
 import json as json_module
-import os
 import sys
 from typing import TYPE_CHECKING
 
 from ds01_policy.cli.exits import Exit, fail
-from ds01_policy.cli.wiring import now, policy_of
-from ds01_policy.config.load import PolicyError, find_directory, findings
+from ds01_policy.cli.wiring import directory_of, now, policy_of
+from ds01_policy.config.load import findings
+from ds01_policy.config.problems import PolicyError
 from ds01_policy.observe.host import unix_group_members
+from ds01_policy.text import plain
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -23,12 +24,11 @@ if TYPE_CHECKING:
 
 def check(options: Options, *, live: bool, json: bool) -> None:
     """Say everything that is wrong with the policy, and what is doubtful."""
-    directory = find_directory(options.config, os.environ)
     try:
-        found = list(findings(directory, now(), unix_group=unix_group_members))
-        errors = False
+        found = list(findings(directory_of(options), now(), unix_group=unix_group_members))
     except PolicyError as error:
-        found, errors = list(error.findings), True
+        found = list(error.findings)
+    errors = any(one.severity == "error" for one in found)
     if live and not errors:
         from ds01_policy.cli.live_check import live_findings
 
@@ -40,6 +40,7 @@ def check(options: Options, *, live: bool, json: bool) -> None:
                 "file": one.file,
                 "line": one.line,
                 "column": one.col,
+                "severity": one.severity,
                 "message": one.message,
                 "suggestion": one.suggestion,
             }
@@ -47,8 +48,6 @@ def check(options: Options, *, live: bool, json: bool) -> None:
         ]
         sys.stdout.write(json_module.dumps({"schema": 1, "command": "check", "findings": rows}, indent=2) + "\n")
     else:
-        from ds01_policy.text import plain
-
         for one in found:
             sys.stdout.write(plain(f"{one} [{one.slug}]", limit=2000) + "\n")
         sys.stdout.write(f"{len(found)} finding{'s' if len(found) != 1 else ''}\n")
@@ -62,7 +61,7 @@ def init(directory: Path) -> None:
     try:
         written = copy_out(directory)
     except AlreadyThere as error:
-        fail(Exit.USAGE, [str(error)])
+        fail(Exit.USAGE, str(error).splitlines())
     except OSError as error:
         fail(Exit.FAILED, [f"{directory}: {error.strerror}"])
     for path in written:

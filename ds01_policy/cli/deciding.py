@@ -137,9 +137,7 @@ def _print(
         return
     from ds01_policy.report.tables import Tick, table
 
-    shown = Tick(
-        command, mode, report.snapshot, report.evaluation, report.plan, report.outcomes, report.problems
-    )
+    shown = Tick(command, mode, report.snapshot, report.evaluation, report.plan, report.outcomes, report.problems)
     sys.stdout.write(table(shown, page(), Clock(report.snapshot.at), all_=all_, rule=rule))
 
 

@@ -14,10 +14,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ds01_policy.cli.exits import Exit, fail
-from ds01_policy.config.load import PolicyError, find_directory, load
+from ds01_policy.config.load import find_directory, load
+from ds01_policy.config.problems import PolicyError
 from ds01_policy.model import History
 from ds01_policy.observe.host import LocalHost, unix_group_members
-from ds01_policy.observe.ports import SourceError, Sources
+from ds01_policy.observe.ports import Sources
 from ds01_policy.report.layout import Page
 
 if TYPE_CHECKING:
@@ -28,10 +29,15 @@ if TYPE_CHECKING:
     from ds01_policy.policy import Policy
 
 
+def directory_of(options: Options) -> Path | None:
+    """Find the configuration directory; None: what ships. Raises PolicyError."""
+    return find_directory(None if options.config is None else str(options.config), os.environ)
+
+
 def policy_of(options: Options) -> Policy:
     """Load the policy, or end with every error in it."""
     try:
-        return load(find_directory(options.config, os.environ), unix_group=unix_group_members)
+        return load(directory_of(options), unix_group=unix_group_members)
     except PolicyError as error:
         lines = [str(finding) for finding in error.findings]
         count = f"{len(lines)} error{'s' if len(lines) != 1 else ''}"
@@ -56,11 +62,11 @@ def now() -> datetime:
 def world_of(options: Options, policy: Policy) -> World:
     """Open the recording that `--replay` names, or this host."""
     if options.replay is not None:
-        from ds01_policy.observe.recording import replay
+        from ds01_policy.observe.recording import RecordingError, replay
 
         try:
             recorded = replay(options.replay)
-        except SourceError as error:
+        except RecordingError as error:
             fail(Exit.USAGE, [str(error)])
         return World(recorded.sources, lambda: recorded.at, lambda: recorded.history, recorded)
     from ds01_policy.memory import remembered
@@ -107,5 +113,3 @@ class Progress:
         if self._on and self._shown:
             sys.stderr.write("\r" + " " * self._shown + "\r")
             sys.stderr.flush()
-
-

@@ -15,6 +15,8 @@ from ds01_policy.config.problems import Finding, closest
 from ds01_policy.config.selection import alive
 from ds01_policy.limits import UNKNOWN
 from ds01_policy.model import Action
+from ds01_policy.rules import AllOf, AnyOf, Clause, NotOf
+from ds01_policy.units import format_quantity
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -24,6 +26,7 @@ if TYPE_CHECKING:
     from ds01_policy.config.yaml_strict import Document, Path
     from ds01_policy.identity import Identity
     from ds01_policy.policy import Policy
+    from ds01_policy.rules import Condition
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,13 +52,13 @@ def _warning(slug: str, document: Document, path: Path, message: str, suggestion
 
 
 def yielded(identity: Identity) -> frozenset[str]:
-    """Every type a container can turn out to be; `unknown` where no matcher takes what is left."""
+    """List every type a container can turn out to be; `unknown` where no matcher takes what is left."""
     types = {matcher.type for matcher in identity.types}
     return frozenset(types if any(not matcher.selectors for matcher in identity.types) else types | {UNKNOWN})
 
 
 def _types(loaded: Loaded) -> Iterator[Finding]:
-    """Types that identity.yaml gives and limits.yaml does not know, and the reverse."""
+    """Yield types that identity.yaml gives and limits.yaml does not know, and the reverse."""
     document, listed = loaded.documents["limits"], loaded.policy.limits.container_types
     types = yielded(loaded.policy.identity)
     for name in sorted(types - set(listed)):
@@ -79,8 +82,26 @@ def _rules(loaded: Loaded) -> Iterator[Finding]:
             if not any(fnmatchcase(name, value) for name in types):
                 message = f"no container is ever of type {value!r}: identity.yaml gives {', '.join(sorted(types))}"
                 yield _warning("unknown_type", document, (*place, "match", "type"), message, closest(value, types))
+        yield from _thresholds(loaded, document, (*place, "when"), rule.when)
     if not policy.rules:
         yield _warning("no_rules", loaded.documents["settings"], ("rules",), "there is no rule at all")
+
+
+def _thresholds(loaded: Loaded, document: Document, path: Path, condition: Condition | None) -> Iterator[Finding]:
+    """Yield thresholds that no reading can be on the other side of: a clause that is always or never true."""
+    match condition:
+        case Clause(signal=name, comparator=comparator, threshold=threshold):
+            signal = loaded.policy.signals[name]
+            if threshold < 0 or (signal.ceiling is not None and threshold > signal.ceiling):
+                highest = "" if signal.ceiling is None else f" to {format_quantity(signal.ceiling, signal.unit)}"
+                message = f"{name} is never there: it goes from 0{highest}"
+                yield _warning("out_of_reach", document, (*path, comparator), message)
+        case NotOf(part=part):
+            yield from _thresholds(loaded, document, (*path, "not"), part)
+        case AllOf(parts=parts) | AnyOf(parts=parts):
+            for index, part in enumerate(parts):
+                key = "all" if isinstance(condition, AllOf) else "any"
+                yield from _thresholds(loaded, document, (*path, key, index), part)
 
 
 def _expired(loaded: Loaded, at: datetime) -> Iterator[Finding]:
@@ -91,7 +112,7 @@ def _expired(loaded: Loaded, at: datetime) -> Iterator[Finding]:
 
 
 def _unused(loaded: Loaded) -> Iterator[Finding]:
-    """What limits.yaml says and nobody reads."""
+    """Yield what limits.yaml says and nobody reads."""
     document, tree = loaded.documents["limits"], loaded.tree
     own = tree.directory is not None and "limits.yaml" not in tree.from_shipped
     for name in loaded.policy.limits.groups:
@@ -105,4 +126,6 @@ def _unused(loaded: Loaded) -> Iterator[Finding]:
                 message = f"{MAX_GPUS} is read in defaults and groups only"
                 yield _warning("not_used", document, (table, name, MAX_GPUS), message)
     if MAX_GPUS in (document.get("unknown_owner") or ()):
-        yield _warning("not_used", document, ("unknown_owner", MAX_GPUS), f"{MAX_GPUS} is read in defaults and groups only")
+        yield _warning(
+            "not_used", document, ("unknown_owner", MAX_GPUS), f"{MAX_GPUS} is read in defaults and groups only"
+        )

@@ -6,8 +6,8 @@ Owns the shape and the reading of expiry dates. Whether an exemption holds now i
 from __future__ import annotations
 
 import re
-from datetime import UTC, datetime, timedelta
 from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any, Literal
 
 from pydantic import (

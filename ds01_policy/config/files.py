@@ -1,6 +1,6 @@
 """Where policy files are, and their bytes: a directory of the site's own, and what ships for everything it leaves out.
 
-Owns lookup, reading and the digest. A file that is there and can't be read is an error; it is never replaced by the shipped one.
+Owns lookup, reading and the digest. A file that is there and can't be read is an error, not a reason to look elsewhere.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ def shipped() -> tuple[Path, Path]:
     return root / "config", root / "rules"
 
 
-def find_directory(option: str | None, environ: Mapping[str, str], site: Path = SITE) -> Path | None:
+def find_directory(option: Path | str | None, environ: Mapping[str, str], site: Path = SITE) -> Path | None:
     """Choose the configuration directory: `--config`, else $DS01_POLICY_CONFIG, else the site's; None: what ships.
 
     Raises:
@@ -39,7 +39,7 @@ def find_directory(option: str | None, environ: Mapping[str, str], site: Path = 
     if option is None and not named:
         return site if site.is_dir() else None
     if not named or not Path(named).is_dir():
-        raise PolicyError([Finding("no_directory", named or said_by, 0, 0, f"no such directory ({said_by})")])
+        raise PolicyError([Finding("no_directory", str(named or said_by), 0, 0, f"no such directory ({said_by})")])
     return Path(named)
 
 
@@ -86,7 +86,7 @@ class Tree:
         return File(name, str(path), data)
 
     def rule_files(self, folders: list[str]) -> Iterator[File]:
-        """Read the rules of these folders in order, each sorted by name. `rules` that is not there is the shipped one."""
+        """Read the rules of these folders in order, each sorted by name. A missing `rules` is the shipped one."""
         for folder in folders:
             path, is_shipped = self.base / folder, False
             if folder == "rules" and _absent(path):

@@ -10,13 +10,11 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from ds01_policy.config.problems import Finding
-from ds01_policy.limits import Group
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from ds01_policy.config.files import Tree
-    from ds01_policy.config.limits_file import LimitsFile
     from ds01_policy.config.yaml_strict import Document
 
 UnixGroup = Callable[[str], "frozenset[str] | None"]
@@ -25,37 +23,40 @@ Place = tuple[str, int, int]
 _NAME = re.compile(r"[^\s*?\[\],:/#\x00-\x1f\x7f]+")
 
 
-def resolve(file: LimitsFile, document: Document, tree: Tree, unix_group: UnixGroup) -> dict[str, Group]:
-    """Resolve every group's members; what is wrong goes into the document's or the tree's findings."""
-    groups: dict[str, Group] = {}
+def members(document: Document, tree: Tree, unix_group: UnixGroup) -> dict[str, frozenset[str]]:
+    """Put every group's members together; what is wrong goes into the document's or the tree's findings.
+
+    Reads the raw document: a mistake elsewhere in it must not hide one here.
+    """
+    groups: dict[str, frozenset[str]] = {}
     first: dict[str, str] = {}
-    for name, group in file.groups.items():
-        members = set()
-        for member, place in _members(name, file, document, tree, unix_group):
-            members.add(member)
+    entries = document.get("groups")
+    for name in entries if isinstance(entries, dict) else ():
+        found = set()
+        for member, place in _members(name, document, tree, unix_group):
+            found.add(member)
             other = first.setdefault(member, name)
             if other != name:
                 message = f"{member!r} is in group {other!r} and in {name!r}: a user has one group"
                 tree.findings.append(Finding("two_groups", *place, message))
-        max_gpus = group.limits.max_gpus if "max_gpus" in group.limits.model_fields_set else file.defaults.max_gpus
-        groups[name] = Group(frozenset(members), group.limits.named(), max_gpus)
+        groups[name] = frozenset(found)
     return groups
 
 
-def _members(
-    name: str, file: LimitsFile, document: Document, tree: Tree, unix_group: UnixGroup
-) -> Iterator[tuple[str, Place]]:
+def _members(name: str, document: Document, tree: Tree, unix_group: UnixGroup) -> Iterator[tuple[str, Place]]:
     """Yield each member and where that is said, in the order inline, members file, Unix group."""
-    group = file.groups[name]
-    for index, member in enumerate(group.members):
-        yield member, (document.file, *document.at(("groups", name, "members", index)))
-    if group.members_file is not None:
-        yield from _in_file(group.members_file, document, ("groups", name, "members_file"), tree)
-    if group.unix_group != "never":
-        at = document.at(("groups", name, "unix_group"))
-        found = unix_group(group.unix_group)
+    path = ("groups", name)
+    inline, file, unix = (document.get(*path, key) for key in ("members", "members_file", "unix_group"))
+    for index, member in enumerate(inline if isinstance(inline, list) else ()):
+        if isinstance(member, str):
+            yield member, (document.file, *document.at((*path, "members", index)))
+    if isinstance(file, str):
+        yield from _in_file(file, document, (*path, "members_file"), tree)
+    if isinstance(unix, str) and unix != "never":
+        at = document.at((*path, "unix_group"))
+        found = unix_group(unix)
         if found is None:
-            message = f"no Unix group {group.unix_group!r} on this host; write `unix_group: never` for none"
+            message = f"no Unix group {unix!r} on this host; write `unix_group: never` for none"
             document.report("unix_group", at, message)
         for member in sorted(found or ()):
             yield member, (document.file, *at)

@@ -29,12 +29,13 @@ from ds01_policy.config.scalars import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
     from ds01_policy.config.yaml_strict import Document, Path
 
 # What the engine itself reads, and what holds where no layer says. Any other limit that a rule names must be set.
 ENGINE: limits.Layer = {"gpu_hold_after_stop": timedelta(minutes=15), "stop_grace": timedelta(seconds=60)}
+EVERYBODY = "everybody"  # the group of a file that has none
 MAX_GPUS = "max_gpus"  # the one limit that is a count
 
 _YEARS = timedelta(days=3650)
@@ -62,7 +63,9 @@ class LayerFile(Section):
     container_hold_after_stop: Hold = None
     stop_grace: Annotated[Duration, between(timedelta(0), timedelta(minutes=10))] = timedelta(0)
     max_gpus: Annotated[
-        int | None, PlainValidator(_count_or_never), WithJsonSchema({"anyOf": [{"type": "integer"}, {"const": "never"}]})
+        int | None,
+        PlainValidator(_count_or_never),
+        WithJsonSchema({"anyOf": [{"type": "integer"}, {"const": "never"}]}),
     ] = None
 
     def named(self) -> limits.Layer:
@@ -103,9 +106,10 @@ class LimitsFile(Section):
         return value
 
 
-def convert(file: LimitsFile, groups: dict[str, limits.Group]) -> limits.Limits:
-    """Convert, with the groups as they were resolved. A file without any group has one that holds everybody."""
-    default_group = file.default_group or next(iter(groups), "everybody")
+def convert(file: LimitsFile, members: Mapping[str, frozenset[str]]) -> limits.Limits:
+    """Convert, with the members of each group. A file without any group has one that holds everybody."""
+    groups = {name: _group(group, members[name], file.defaults) for name, group in file.groups.items()}
+    default_group = file.default_group or next(iter(groups), EVERYBODY)
     return limits.Limits(
         defaults={**ENGINE, **file.defaults.named()},
         default_group=default_group,
@@ -114,6 +118,11 @@ def convert(file: LimitsFile, groups: dict[str, limits.Group]) -> limits.Limits:
         container_types={name: layer.named() for name, layer in file.container_types.items()},
         unknown_owner=file.unknown_owner.named(),
     )
+
+
+def _group(file: GroupFile, members: frozenset[str], defaults: LayerFile) -> limits.Group:
+    max_gpus = file.limits.max_gpus if MAX_GPUS in file.limits.model_fields_set else defaults.max_gpus
+    return limits.Group(members, file.limits.named(), max_gpus)
 
 
 def unknown_limits(document: Document, allowed: frozenset[str]) -> None:

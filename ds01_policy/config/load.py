@@ -1,6 +1,6 @@
 """Loads and checks every policy file: one Policy, or everything that is wrong with the files, all at once.
 
-Owns the order of the steps. Decides nothing by environment or clock; asks about Unix groups through a function it is given.
+Owns the order of the steps. Reads no environment and no clock; asks about Unix groups through a function it is given.
 """
 
 from __future__ import annotations
@@ -29,10 +29,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from ds01_policy.config.groups import UnixGroup
-    from ds01_policy.limits import Group
-    from ds01_policy.rules import Rule
 
-__all__ = ["check", "find_directory", "load"]
+__all__ = ["PolicyError", "find_directory", "findings", "load"]
 
 
 def load(directory: Path | None, *, unix_group: UnixGroup) -> Policy:
@@ -47,13 +45,14 @@ def load(directory: Path | None, *, unix_group: UnixGroup) -> Policy:
     return _load(directory, unix_group).policy
 
 
-def check(directory: Path | None, *, unix_group: UnixGroup, at: datetime) -> tuple[Finding, ...]:
-    """Say everything worth knowing about the files: the errors that keep them from loading, else the warnings."""
-    try:
-        loaded = _load(directory, unix_group)
-    except PolicyError as error:
-        return error.findings
-    return in_order(advice(loaded, at))
+def findings(directory: Path | None, at: datetime, *, unix_group: UnixGroup) -> tuple[Finding, ...]:
+    """Load the files and say what is allowed and most likely not meant; `at` says which exemptions have expired.
+
+    Raises:
+        PolicyError: as `load`.
+
+    """
+    return in_order(advice(_load(directory, unix_group), at))
 
 
 def _load(directory: Path | None, unix_group: UnixGroup) -> Loaded:
@@ -72,9 +71,7 @@ def _load(directory: Path | None, unix_group: UnixGroup) -> Loaded:
     exemptions_file = validate(documents["exemptions"], ExemptionsFile, known)
     rules_files = [validate(document, RulesFile, known) for document in rules]
 
-    resolved: dict[str, Group] = {}
-    if limits_file:
-        resolved = groups.resolve(limits_file, documents["limits"], tree, unix_group)
+    members = groups.members(documents["limits"], tree, unix_group)
     limits_asked = names.known_limits(rules)
     if limits_asked is not None:
         unknown_limits(documents["limits"], limits_asked)
@@ -82,16 +79,16 @@ def _load(directory: Path | None, unix_group: UnixGroup) -> Loaded:
     texts, drafts = _templates(tree, documents["signals"])
     tree.misnamed()
 
-    findings = [*tree.findings]
+    wrong = [*tree.findings]
     for document in (*documents.values(), *rules, *drafts):
-        findings.extend(document.findings)
-    if findings or not (settings_file and signals_file and limits_file and identity_file and exemptions_file):
-        raise PolicyError(findings)
+        wrong.extend(document.findings)
+    if wrong or not (settings_file and signals_file and limits_file and identity_file and exemptions_file):
+        raise PolicyError(wrong)
     signals = {name: signal(name, file) for name, file in signals_file.signals.items()}
     policy = Policy(
         settings=settings(settings_file, tree.base),
         signals=signals,
-        limits=limits(limits_file, resolved),
+        limits=limits(limits_file, members),
         identity=identity(identity_file),
         rules=tuple(
             rule(entry, signals, f"{read.name}:{document.at(('rules', index))[0]}")
@@ -112,7 +109,7 @@ def _document(tree: Tree, name: str) -> Document:
 
 
 def _folders(document: Document) -> list[str]:
-    """Which folders of rules the settings name, as far as they can be read; what is wrong there is reported elsewhere."""
+    """List the folders of rules that the settings name, as far as they can be read; errors are reported elsewhere."""
     named = document.get("rules")
     if isinstance(named, str):
         return [named]

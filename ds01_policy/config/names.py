@@ -5,9 +5,9 @@ Owns the gathering, and the checks that span files of one kind (rule ids). Trust
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from ds01_policy.config.limits_file import ENGINE, KNOWN
+from ds01_policy.config.limits_file import ENGINE, KNOWN, MAX_GPUS
 from ds01_policy.config.scalars import Names
 from ds01_policy.units import Unit
 
@@ -22,14 +22,14 @@ def gather(documents: Mapping[str, Document], rules: Sequence[Document]) -> Name
     signals, limits = documents["signals"], documents["limits"]
     return Names(
         signals=_signals(signals) if signals.readable else None,
-        limits=frozenset(_keys(limits, "defaults") | set(ENGINE)) if limits.readable else None,
+        limits=frozenset((_keys(limits, "defaults") | set(ENGINE)) - {MAX_GPUS}) if limits.readable else None,
         groups=frozenset(_keys(limits, "groups")) if limits.readable else None,
         rules=frozenset(str(found) for _, _, found in rule_ids(rules)) if _all_readable(rules) else None,
     )
 
 
 def known_limits(rules: Sequence[Document]) -> frozenset[str] | None:
-    """Collect the limits that mean something: the engine's, and those that rules name. None: a rule file is unreadable."""
+    """Collect the limits that mean something: the engine's, and those rules name. None: a rule file is unreadable."""
     if not _all_readable(rules):
         return None
     asked = {document.get(*path, "for", "limit") for document, path in _rules(rules)}
@@ -61,19 +61,10 @@ def _rules(rules: Sequence[Document]) -> Iterator[tuple[Document, Path]]:
             yield document, ("rules", index)
 
 
-def _signals(document: Document) -> dict[str, tuple[str | None, str | None]]:
-    return {name: (_unit(document.get("signals", name)), _ceiling(document.get("signals", name))) for name in
-            sorted(_keys(document, "signals"))}
-
-
-def _unit(signal: Any) -> str | None:
-    unit = signal.get("unit") if isinstance(signal, dict) else None
-    return unit if isinstance(unit, str) and unit in [known.value for known in Unit] else None
-
-
-def _ceiling(signal: Any) -> str | None:
-    ceiling = signal.get("ceiling") if isinstance(signal, dict) else None
-    return ceiling if isinstance(ceiling, str) else None
+def _signals(document: Document) -> dict[str, Unit | None]:
+    units = {unit.value: unit for unit in Unit}
+    found = {name: document.get("signals", name, "unit") for name in sorted(_keys(document, "signals"))}
+    return {name: units.get(unit) if isinstance(unit, str) else None for name, unit in found.items()}
 
 
 def _keys(document: Document, *path: str) -> set[str]:

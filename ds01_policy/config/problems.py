@@ -12,6 +12,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
 
+_BEGUN = 3  # letters of a word that say which one it is
+
+
 @dataclass(frozen=True, slots=True)
 class Finding:
     """One thing wrong in one file. `slug` is stable; line and column count from 1, 0 where there is no such place."""
@@ -35,6 +38,7 @@ class PolicyError(Exception):
     """The policy files can't be used; `findings` holds everything that is wrong with them, in order of place."""
 
     def __init__(self, findings: Iterable[Finding]) -> None:
+        """Sort the findings by place; the text of the error is all of them, one a line."""
         self.findings = in_order(findings)
         super().__init__("\n".join(str(finding) for finding in self.findings))
 
@@ -45,10 +49,12 @@ def in_order(findings: Iterable[Finding]) -> tuple[Finding, ...]:
 
 
 def closest(word: str, known: Iterable[str]) -> str:
-    """Find the known word that was probably meant; empty when none is close."""
+    """Find the known word that was probably meant: a slip away, or begun and not finished. Empty when there is none."""
     from difflib import get_close_matches
 
-    return next(iter(get_close_matches(word, list(known), n=1)), "")
+    words = sorted(known)
+    begun = [full for full in words if len(word) >= _BEGUN and full.startswith(word)]
+    return begun[0] if len(begun) == 1 else next(iter(get_close_matches(word, words, n=1)), "")
 
 
 def listed(words: Iterable[str]) -> str:

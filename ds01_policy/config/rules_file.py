@@ -1,6 +1,6 @@
 """rules/*.yaml: one rule's shape as people write it.
 
-Owns what makes a rule complete and safe to read. What other files define comes in as Names, so that every mistake shows at once.
+Owns what makes a rule complete. What other files define comes in as Names, so that every mistake shows at once.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from pydantic import (
 )
 
 from ds01_policy import rules
+from ds01_policy.config.condition_file import ConditionFile, condition
 from ds01_policy.config.problems import closest
 from ds01_policy.config.scalars import (
     Duration,
@@ -38,88 +39,9 @@ from ds01_policy.config.scalars import (
 from ds01_policy.config.selection import MatchFile, alive
 from ds01_policy.model import Action, Mode
 from ds01_policy.signals import Signal
-from ds01_policy.units import Unit, parse_quantity
 
 _ZERO, _MONTH = timedelta(0), timedelta(days=31)
 
-
-# ── when ─────────────────────────────────────────────────────────────────────────────────────────────────────────────
-
-
-def _threshold(value: Any) -> str:
-    if isinstance(value, bool) or not isinstance(value, str | int | float):
-        what = "has no value: write" if value is None else f"{shown(value)} is not a threshold; write it with its unit,"
-        raise refuse("bad_threshold", f"{what} like 5%")
-    return str(value)
-
-
-Threshold = Annotated[
-    str,
-    PlainValidator(_threshold),
-    WithJsonSchema({"type": ["string", "number"], "examples": ["5%", "10KiB/s", "2 cores"]}),
-]
-
-
-class ConditionFile(Section):
-    """One clause (`signal` and one comparator), or `all`, `any` or `not` of others."""
-
-    signal: Maybe[Text] = None
-    below: Maybe[Threshold] = None
-    above: Maybe[Threshold] = None
-    at_most: Maybe[Threshold] = None
-    at_least: Maybe[Threshold] = None
-    is_: Maybe[Threshold] = Field(None, alias="is")
-    all_: Maybe[Annotated[list[ConditionFile], Field(min_length=1)]] = Field(None, alias="all")
-    any_: Maybe[Annotated[list[ConditionFile], Field(min_length=1)]] = Field(None, alias="any")
-    not_: Maybe[ConditionFile] = Field(None, alias="not")
-
-    @field_validator("signal")
-    @classmethod
-    def _known(cls, value: str | None, info: ValidationInfo) -> str | None:
-        signals = names_of(info).signals
-        if value is not None and signals is not None and value not in signals:
-            message = f"unknown signal {value!r}; signals.yaml has {', '.join(signals) or 'none'}"
-            raise refuse("unknown_signal", message, suggestion=closest(value, signals))
-        return value
-
-    @field_validator("below", "above", "at_most", "at_least", "is_")
-    @classmethod
-    def _in_its_unit(cls, value: str | None, info: ValidationInfo) -> str | None:
-        signals = names_of(info).signals or {}
-        unit, ceiling = signals.get(info.data.get("signal") or "", (None, None))
-        if value is not None and unit is not None:
-            _quantity(value, unit, ceiling)
-        return value
-
-    @model_validator(mode="after")
-    def _one_thing(self) -> Self:
-        given = [name for name in ("signal", "all_", "any_", "not_") if getattr(self, name) is not None]
-        comparators = [name for name in _COMPARATORS if getattr(self, name) is not None]
-        if len(given) != 1:
-            raise refuse("bad_condition", "a condition is exactly one of `signal`, `all`, `any` and `not`")
-        if given != ["signal"] and comparators:
-            raise refuse("bad_condition", f"`{comparators[0].rstrip('_')}` stands without a `signal`")
-        if given == ["signal"] and len(comparators) != 1:
-            raise refuse("bad_condition", f"a clause has exactly one of {', '.join(rules.COMPARATORS)}")
-        return self
-
-
-_COMPARATORS = ("below", "above", "at_most", "at_least", "is_")
-
-
-def _quantity(text: str, unit: str, ceiling: str | None) -> float:
-    try:
-        value = parse_quantity(text, Unit(unit))
-        highest = parse_quantity(ceiling, Unit(unit)) if ceiling else float("inf")
-    except ValueError as error:
-        raise refuse("bad_threshold", str(error)) from None
-    if not 0 <= value <= highest or value == float("inf"):
-        allowed = f"between 0 and {ceiling}" if ceiling else "a usable amount"
-        raise refuse("bad_threshold", f"{shown(text)} is not {allowed}")
-    return value
-
-
-# ── a rule ───────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 ExceptName = Literal["infrastructure", "exempted", "keep_alive"]
 
@@ -244,7 +166,7 @@ def rule(file: RuleFile, signals: Mapping[str, Signal], place: str) -> rules.Rul
         for_=rules.For(limit=file.for_.limit) if isinstance(file.for_, ForFile) else rules.For(duration=file.for_),
         then=tuple(Action(action) for action in file.then),
         excepts=tuple(_except(entry) for entry in file.except_),
-        when=None if file.when is None else _condition(file.when, signals),
+        when=None if file.when is None else condition(file.when, signals),
         warn=None if file.warn is None else rules.Warn(at=file.warn.at, notice=file.warn.notice),
         mode=None if file.mode is None else Mode(file.mode),
         place=place,
@@ -258,16 +180,3 @@ def _except(entry: str | ExceptFile) -> rules.Exception_:
         return rules.Exception_("younger_than", younger_than=entry.younger_than)
     selector = next(entry.selectors())
     return rules.Exception_(selector.name, selector=selector)
-
-
-def _condition(file: ConditionFile, signals: Mapping[str, Signal]) -> rules.Condition:
-    if file.all_ is not None:
-        return rules.AllOf(tuple(_condition(part, signals) for part in file.all_))
-    if file.any_ is not None:
-        return rules.AnyOf(tuple(_condition(part, signals) for part in file.any_))
-    if file.not_ is not None:
-        return rules.NotOf(_condition(file.not_, signals))
-    name = next(name for name in _COMPARATORS if getattr(file, name) is not None)
-    signal = str(file.signal)
-    threshold = parse_quantity(getattr(file, name), signals[signal].unit)
-    return rules.Clause(signal, name.rstrip("_"), threshold)

@@ -1,4 +1,4 @@
-"""The words of which every policy file is made: durations, percentages, names, sections; and what is said when one is wrong.
+"""What every policy file is made of: durations, percentages, names, sections; and what is said when one is wrong.
 
 Owns the types the models share. A value that is left empty or written as a bare number is never guessed at.
 """
@@ -26,7 +26,7 @@ from pydantic import (
 )
 from pydantic_core import PydanticCustomError
 
-from ds01_policy.units import format_duration, parse_duration, parse_ratio
+from ds01_policy.units import Unit, format_duration, parse_duration, parse_ratio
 
 T = TypeVar("T")
 
@@ -46,9 +46,9 @@ def shown(value: Any) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Names:
-    """What the other files define, for checks across files. None: that file can't be read, so nothing is held against it."""
+    """What the other files define, for checks across files. None: that file can't be read, so nothing is known."""
 
-    signals: dict[str, tuple[str | None, str | None]] | None = None  # unit and ceiling as written
+    signals: dict[str, Unit | None] | None = None  # and their units, where those can be read
     limits: frozenset[str] | None = None  # set in limits.yaml's defaults
     groups: frozenset[str] | None = None
     rules: frozenset[str] | None = None
@@ -71,7 +71,7 @@ class Section(BaseModel):
 
 
 def absent() -> Any:
-    """Give a section that is left out its own defaults. Goes through its parent: building it alone costs start-up time."""
+    """Give a section that is left out its defaults, through its parent: building it alone costs start-up time."""
     return Field(default_factory=dict, validate_default=True)
 
 
@@ -96,7 +96,6 @@ def _dict_given(value: Any) -> Any:
 
 Maybe = Annotated[T | None, BeforeValidator(_given)]  # may be left out, not left empty
 Items = Annotated[list[T], BeforeValidator(_list_given)]  # only comments: no items
-Table = Annotated[dict[str, T], BeforeValidator(_dict_given)]
 
 
 # ── text ─────────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -137,6 +136,7 @@ Name = Annotated[Text, pattern(r"[^\s*?\[\],:/]+", "bad_name", "is not a name: n
 Word = Annotated[
     Text, pattern(r"[a-z0-9][a-z0-9_-]{0,63}", "bad_name", "is not a name: small letters, digits, `-` and `_`")
 ]
+Table = Annotated[dict[Name, T], BeforeValidator(_dict_given)]
 AbsolutePath = Annotated[Text, pattern(r"/(?!.*(^|/)\.\.(/|$)).*", "bad_path", "is not an absolute path without `..`")]
 
 

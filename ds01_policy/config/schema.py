@@ -21,7 +21,7 @@ from ds01_policy.units import format_duration
 if TYPE_CHECKING:
     from pydantic import BaseModel
 
-FILES: dict[str, type[BaseModel]] = {
+SCHEMAS: dict[str, type[BaseModel]] = {
     "settings": SettingsFile,
     "signals": SignalsFile,
     "limits": LimitsFile,
@@ -31,14 +31,14 @@ FILES: dict[str, type[BaseModel]] = {
 }
 
 
-def schema(name: str) -> dict[str, Any]:
-    """Describe one kind of file (a key of FILES).
+def schema_of(name: str) -> dict[str, Any]:
+    """Describe one kind of file (a key of SCHEMAS).
 
     Raises:
         KeyError: for any other name.
 
     """
-    described = FILES[name].model_json_schema(by_alias=True, schema_generator=_AsWritten)
+    described = SCHEMAS[name].model_json_schema(by_alias=True, schema_generator=_AsWritten)
     return {"$schema": _AsWritten.schema_dialect, **_without_null(described)}
 
 

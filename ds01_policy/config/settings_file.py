@@ -8,7 +8,6 @@ from __future__ import annotations
 from datetime import timedelta
 from pathlib import PurePath
 from typing import Annotated, Any, Literal, Self
-from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BeforeValidator, Field, ValidationInfo, field_validator, model_validator
 
@@ -24,7 +23,6 @@ from ds01_policy.config.scalars import (
     Positive,
     PositivePercent,
     Section,
-    Table,
     Text,
     Timeout,
     absent,
@@ -34,6 +32,7 @@ from ds01_policy.config.scalars import (
     refuse,
     shown,
 )
+from ds01_policy.config.urls import docker_url, http_url
 from ds01_policy.model import Mode
 from ds01_policy.units import format_duration
 
@@ -44,35 +43,10 @@ _SECOND, _DAY = timedelta(seconds=1), timedelta(days=1)
 ModeName = Literal["observe", "warn", "enforce"]
 
 
-def _docker_url(value: str) -> str:
-    scheme, _, rest = value.partition("://")
-    if scheme == "unix" and rest.startswith("/"):
-        return value
-    return _url(value, ("http", "https", "tcp"), "unix:///path, http://, https:// or tcp://")
-
-
-def _http_url(value: str) -> str:
-    url = _url(value, ("http", "https"), "http:// or https://")
-    if "@" in urlsplit(url).netloc:
-        raise refuse("bad_url", "no user or password in a URL: use basic_auth or bearer_token_file")
-    return url
-
-
-def _url(value: str, schemes: tuple[str, ...], written: str) -> str:
-    try:
-        parts = urlsplit(value)
-        usable = parts.scheme in schemes and bool(parts.hostname) and parts.port != 0
-    except ValueError:  # a port or an IPv6 address that is none
-        usable = False
-    if not usable or parts.query or parts.fragment or any(character.isspace() for character in value):
-        raise refuse("bad_url", f"{shown(value)} is not a URL that can be used; write {written}")
-    return value
-
-
 class DockerFile(Section):
     """How to reach the Docker engine."""
 
-    url: Annotated[Text, AfterValidator(_docker_url)] = _DEFAULT.docker.url
+    url: Annotated[Text, AfterValidator(docker_url)] = _DEFAULT.docker.url
     timeout: Timeout = _DEFAULT.docker.timeout
 
 
@@ -89,7 +63,7 @@ HeaderName = Annotated[Text, pattern(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+", "bad_header
 class PrometheusFile(Section):
     """How to reach Prometheus."""
 
-    url: Annotated[Text, AfterValidator(_http_url)] = _PROMETHEUS.url
+    url: Annotated[Text, AfterValidator(http_url)] = _PROMETHEUS.url
     timeout: Timeout = _PROMETHEUS.timeout
     scrape_interval: Annotated[Duration, between(_SECOND, _DAY)] = _PROMETHEUS.scrape_interval
     basic_auth: Maybe[BasicAuthFile] = None

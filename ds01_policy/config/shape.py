@@ -43,6 +43,7 @@ def _report(details: ErrorDetails, document: Document, model: type[BaseModel]) -
     if any(path[:length] in document.spoilt for length in range(len(path) + 1)):
         return
     kind = details["type"]
+    is_key = details["loc"][-1:] == ("[key]",)
     if kind == "missing":
         document.report("missing_key", document.at_key(path), f"{rest!r} is missing")
     elif kind == "extra_forbidden":
@@ -52,12 +53,15 @@ def _report(details: ErrorDetails, document: Document, model: type[BaseModel]) -
     elif kind == "literal_error":
         known = re.findall(r"'([^']*)'", context["expected"]) or [context["expected"]]
         value = details["input"]
-        is_key = details["loc"][-1] == "[key]"
-        place = document.at_key(path) if is_key else document.at(path)
-        message = "has no value; write" if value is None else f"{shown(value)} is not"
-        document.report("bad_value", place, f"{message} {listed(known)}", closest(str(value), known))
+        if is_key:
+            message = f"unknown key {value!r}; known here: {', '.join(known)}"
+            document.report("unknown_key", document.at_key(path), message, closest(str(value), known))
+        else:
+            message = "has no value; write" if value is None else f"{shown(value)} is not"
+            document.report("bad_value", document.at(path), f"{message} {listed(known)}", closest(str(value), known))
     elif "text" in context:  # said by one of our own validators
-        document.report(kind, document.at(path), context["text"], context.get("suggestion", ""))
+        place = document.at_key(path) if is_key else document.at(path)
+        document.report(kind, place, context["text"], context.get("suggestion", ""))
     else:
         document.report("wrong_type", document.at(path), _sentence(kind, details))
 
@@ -66,9 +70,12 @@ def _sentence(kind: str, details: ErrorDetails) -> str:
     value = details["input"]
     if value is None:
         return "has no value: fill it in, or leave the key out"
+    if kind == "too_short":
+        return "is empty: at least one is needed"
     wanted = _WANTED.get(kind)
     if wanted:
-        return f"must be {wanted}, not {shown(value)}"
+        limit = details.get("ctx", {}).get("ge", details.get("ctx", {}).get("le", ""))
+        return f"must be {wanted.format(limit)}, not {shown(value)}"
     return f"{shown(value)}: {details['msg'][:1].lower()}{details['msg'][1:]}"
 
 
@@ -79,6 +86,8 @@ _WANTED = {
     "int_type": "a whole number",
     "bool_type": "true or false",
     "string_type": "text",
+    "greater_than_equal": "at least {}",
+    "less_than_equal": "at most {}",
 }
 
 
@@ -103,9 +112,7 @@ def _keys(model: type[BaseModel], path: Path) -> set[str]:
     places: list[Any] = [model]
     for step in path:
         places = [inner for place in places for inner in _inner(place, step)]
-    return {
-        field.alias or name for place in places if _is_model(place) for name, field in place.model_fields.items()
-    }
+    return {field.alias or name for place in places if _is_model(place) for name, field in place.model_fields.items()}
 
 
 def _inner(place: Any, step: str | int) -> Iterator[Any]:

@@ -35,7 +35,9 @@ def _positive(value: float) -> float:
 
 
 Label = Annotated[Text, pattern(r"[a-zA-Z_][a-zA-Z0-9_]*", "bad_name", "is not a Prometheus label name")]
-SignalName = Annotated[Text, pattern(r"[a-z][a-z0-9_]{0,63}", "bad_name", "is not a name: small letters, digits and `_`")]
+SignalName = Annotated[
+    Text, pattern(r"[a-z][a-z0-9_]{0,63}", "bad_name", "is not a name: small letters, digits and `_`")
+]
 Template = Annotated[str, Field(min_length=1, max_length=10_000)]
 
 

@@ -1,6 +1,6 @@
 """Templates: which variables they may use, in what sandbox they are rendered, and what is wrong with one.
 
-Owns the lists of variables. A name that a template asks for and nobody gives is an error at load, never an empty word in a message.
+Owns the lists of variables. A name that nobody gives is an error at load, never an empty word in a message.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ MAX_LENGTH = 64 * 1024
 # What a message can say, by example: the keys are the variables, the values have the shape a template meets.
 MESSAGE_EXAMPLE: Mapping[str, Any] = {
     "host": "gpu01",
-    "container": {"name": "train", "id": "0123456789ab"},  # id: the short one
+    "container": {"name": "train", "id": "0123456789ab", "short": "0123456789ab"},  # both the short id
     "owner": "alice",
     "rule": "idle-gpu",
     "summary": "Holds a GPU and has not used it.",
@@ -51,6 +51,8 @@ _RENDERING = (
     ValueError,
 )  # fmt: skip
 
+_PLAIN = (nodes.Output, nodes.TemplateData, nodes.Name)  # text and variables, no logic
+
 Flaw = tuple[int, int, str, str]  # line and column in the template, message, suggestion
 
 
@@ -58,7 +60,7 @@ def environment() -> ImmutableSandboxedEnvironment:
     """Make the sandbox all templates are rendered in: plain text, and a name nobody gave is an error."""
     return ImmutableSandboxedEnvironment(
         undefined=StrictUndefined,
-        autoescape=False,  # noqa: S701  a terminal and PromQL are no HTML; both are cleaned where they are sent
+        autoescape=False,  # a terminal and PromQL are no HTML; what goes there is cleaned where it is sent
         trim_blocks=True,
         lstrip_blocks=True,
     )
@@ -66,25 +68,34 @@ def environment() -> ImmutableSandboxedEnvironment:
 
 def flaws(sandbox: ImmutableSandboxedEnvironment, source: str, example: Mapping[str, Any]) -> list[Flaw]:
     """Find what is wrong with a template: its syntax, names nobody gives, and what rendering the example shows."""
-    if len(source) > MAX_LENGTH:
-        return [(1, 1, f"longer than {MAX_LENGTH} characters", "")]
+    if len(source) > MAX_LENGTH or not source.strip():
+        return [(1, 1, f"longer than {MAX_LENGTH} characters" if source.strip() else "is empty", "")]
     try:
-        tree = sandbox.parse(source)
-        undefined = meta.find_undeclared_variables(tree) - set(example)
-        if undefined:
-            return [_undefined(source, name, tree, example) for name in sorted(undefined)]
-        template = sandbox.template_class.from_code(sandbox, sandbox.compile(tree), dict(sandbox.globals))
-        text = template.render(example)
+        return _flaws(sandbox, source, example)
     except TemplateSyntaxError as error:
         return [(error.lineno, 1, f"not a template: {error.message}", "")]
     except _RENDERING as error:
         return [(1, 1, f"can't be rendered: {error}"[:200], "")]
-    return [] if text.strip() else [(1, 1, "renders to nothing", "")]
+
+
+def _flaws(sandbox: ImmutableSandboxedEnvironment, source: str, example: Mapping[str, Any]) -> list[Flaw]:
+    tree = sandbox.parse(source)
+    plain = all(isinstance(node, _PLAIN) for node in tree.find_all(nodes.Node))
+    used = {node.name for node in tree.find_all(nodes.Name)} if plain else meta.find_undeclared_variables(tree)
+    undefined = used - set(example)
+    if undefined:
+        return [_undefined(source, name, tree, example) for name in sorted(undefined)]
+    if plain:  # nothing is left that could go wrong, and compiling costs start-up time
+        return []
+    template = sandbox.template_class.from_code(sandbox, sandbox.compile(tree), dict(sandbox.globals))
+    return [] if template.render(example).strip() else [(1, 1, "renders to nothing", "")]
 
 
 def _undefined(source: str, name: str, tree: nodes.Template, example: Mapping[str, Any]) -> Flaw:
     line = min((node.lineno for node in tree.find_all(nodes.Name) if node.name == name), default=1)
-    word = re.search(rf"\b{re.escape(name)}\b", source.split("\n")[line - 1]) if line <= source.count("\n") + 1 else None
+    word = (
+        re.search(rf"\b{re.escape(name)}\b", source.split("\n")[line - 1]) if line <= source.count("\n") + 1 else None
+    )
     message = f"undefined variable {name!r}; there are: {', '.join(sorted(example))}"
     return line, word.start() + 1 if word else 1, message, closest(name, example)
 
@@ -99,7 +110,7 @@ def check_signals(sandbox: ImmutableSandboxedEnvironment, document: Document) ->
     """Report what is wrong with the PromQL templates of signals.yaml, as far as its shape can be followed."""
     signals = document.get("signals")
     for name in signals if isinstance(signals, dict) else ():
-        example = SIGNAL_EXAMPLES.get(str(document.get("signals", name, "kind")))
+        example = SIGNAL_EXAMPLES.get(str(document.get("signals", name, "kind")), {})
         queries = document.get("signals", name, "queries")
         for index in range(len(queries)) if example and isinstance(queries, list) else ():
             for key in ("expr", "time"):

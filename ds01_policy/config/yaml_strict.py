@@ -1,19 +1,18 @@
 """YAML text → plain values, and where each key and value stands. Strict: what YAML could read two ways is refused.
 
-Owns what is YAML here: the 1.2 core scalars, no duplicate keys, anchors, merge keys, tags, directives, second documents, tabs or
-characters nobody sees. Walks parser events, so that no nesting can exhaust a stack. Knows no file's meaning.
+Owns what is YAML here: no duplicate keys, anchors, merge keys, tags, directives, second documents, tabs or characters
+nobody sees. Walks parser events, so that no nesting can exhaust a stack. Knows no file's meaning.
 """
 
 from __future__ import annotations
 
-import math
-import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import yaml
 from yaml import events
 
+from ds01_policy.config import core_scalars
 from ds01_policy.config.problems import Finding
 
 if TYPE_CHECKING:
@@ -26,20 +25,6 @@ Path = tuple[str | int, ...]
 Position = tuple[int, int]  # line and column, from 1
 
 LOADERS: tuple[type, ...] = tuple(getattr(yaml, name) for name in ("CSafeLoader", "SafeLoader") if hasattr(yaml, name))
-
-_INT = re.compile(r"[-+]?[0-9]+|0o[0-7]+|0x[0-9a-fA-F]+")
-_FLOAT = re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?")
-_NOT_A_NUMBER = re.compile(r"[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)")
-_NULLS = frozenset({"null", "Null", "NULL", "~"})
-_BOOLS = {"true": True, "True": True, "TRUE": True, "false": False, "False": False, "FALSE": False}
-_MAX_DIGITS = 18  # more is a typing error, and slow to convert
-# Control, bidirectional and zero-width characters, and line breaks that editors don't count as such.
-_HIDDEN = re.compile(
-    "[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff\ufff9-\uffff\ud800-\udfff]|\r(?!\n)"
-)
-_ESCAPED = re.compile(
-    "[\x00-\x08\x0b-\x1f\x7f-\x9f\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff\ufff9-\uffff\ud800-\udfff]"
-)
 
 
 @dataclass(slots=True)
@@ -139,13 +124,13 @@ def _text(data: bytes, document: Document) -> str | None:
         message = "the file is empty, as if half written; delete it to use the shipped one, or leave a comment in it"
         _fatal(document, "empty_file", (1, 1), message)
         return None
-    for hit in re.finditer(r"\t", text):
-        document.report("tab", _position(text, hit.start()), "a tab: indent and separate with spaces")
-        break  # the others are the same mistake
-    for hit in _HIDDEN.finditer(text):
-        message = f"a character that nobody sees (U+{ord(hit[0]):04X}): remove it"
-        _fatal(document, "hidden_character", _position(text, hit.start()), message)
+    hit = core_scalars.HIDDEN_IN_FILE.search(text)
+    if hit:
+        slug, message = core_scalars.hidden(hit[0])
+        _fatal(document, slug, _position(text, hit.start()), message)
         return None
+    if "\t" in text:  # reported once: the others are the same mistake
+        document.report("tab", _position(text, text.index("\t")), "a tab: indent and separate with spaces")
     return text.replace("\t", " ")
 
 
@@ -177,7 +162,8 @@ def _walk(stream: Iterator[events.Event], document: Document) -> None:
 
 
 def _start(event: events.Event) -> Position:
-    return event.start_mark.line + 1, event.start_mark.column + 1
+    mark = event.start_mark
+    return (mark.line + 1, mark.column + 1) if mark else (1, 1)
 
 
 def _key(event: events.NodeEvent, frame: _Frame, document: Document) -> None:
@@ -216,9 +202,10 @@ def _value(event: events.NodeEvent, frame: _Frame | None, stack: list[_Frame], d
         empty = not event.style and event.value == ""
         if empty and path in scratch.keys:
             start = scratch.keys[path]
-        value, bad = _scalar(event)
-        if bad:
-            document.report(*bad[:1], start, bad[1])
+        # A plain one has the style None in Python's parser and "" in libyaml's.
+        value, flaw = core_scalars.quoted(event.value) if event.style else core_scalars.plain(event.value)
+        if flaw:
+            document.report(flaw[0], start, flaw[1])
             spoilt = True
     else:
         value = {} if isinstance(event, events.MappingStartEvent) else []
@@ -259,32 +246,3 @@ def _refuse_extras(event: events.NodeEvent, document: Document) -> bool:
         document.report("tag", _start(event), "a tag (!): write the plain value")
         return True
     return False
-
-
-def _scalar(event: events.ScalarEvent) -> tuple[Any, tuple[str, str] | None]:  # noqa: PLR0911  one line a kind
-    """Read one scalar by the core schema: the value, and what is wrong with it as (slug, message)."""
-    text: str = event.value
-    if event.style:  # plain is None in Python's parser and "" in libyaml's
-        hidden = _ESCAPED.search(text)
-        if hidden:
-            return None, ("hidden_character", f"a character that nobody sees (U+{ord(hidden[0]):04X}): leave it out")
-        return text, None
-    if text in _BOOLS:
-        return _BOOLS[text], None
-    if text == "":
-        return None, None
-    if text in _NULLS:
-        message = "null says nothing: write `never` to switch it off, or leave the key out to keep its default"
-        return None, ("null", message)
-    if _INT.fullmatch(text):
-        if len(text) > _MAX_DIGITS:
-            return None, ("number", f"a number of {len(text)} digits; put quotes around it if it is text")
-        return int(text, 0 if text[:2] in ("0o", "0x") else 10), None
-    if _NOT_A_NUMBER.fullmatch(text):
-        return None, ("number", f"{text} is no number that can be used here")
-    if _FLOAT.fullmatch(text):
-        number = float(text)
-        if math.isinf(number):
-            return None, ("number", f"{text[:40]} is too large; put quotes around it if it is text")
-        return number, None
-    return text, None

@@ -28,7 +28,7 @@ LAST_WAIT_S = 1.0  # for a killed program to go
 
 # Killed and still there: in D state, inside the kernel. Held so that it is reaped should it ever come back, and so
 # that it is not joined by another one each time somebody asks. By program.
-_stuck: dict[str, subprocess.Popen[bytes]] = {}
+stuck: dict[str, subprocess.Popen[bytes]] = {}
 
 
 class NotInstalled(SourceError):
@@ -121,18 +121,18 @@ def _kill(process: subprocess.Popen[bytes], program: str) -> bool:
     try:
         process.wait(LAST_WAIT_S)
     except subprocess.TimeoutExpired:
-        _stuck[program] = process
+        stuck[program] = process
         return False
     return True
 
 
 def _refuse_beside_stuck(program: str, name: str) -> None:
-    process = _stuck.get(program)
+    process = stuck.get(program)
     if process is None:
         return
     if process.poll() is None:
         raise SourceError(f"{name} was not started: an earlier one (pid {process.pid}) still hangs in the driver")
-    del _stuck[program]
+    del stuck[program]
 
 
 def _close(process: subprocess.Popen[bytes]) -> None:

@@ -16,7 +16,7 @@ from http.client import HTTPConnection, HTTPException, HTTPMessage, HTTPResponse
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, urlsplit
 
-from ds01_policy.observe.inspected import is_container_id, parse_time
+from ds01_policy.observe.inspected import is_container_id, parse_time, shows_dockers_mounts
 from ds01_policy.observe.ports import FileStat, Json, SourceError
 
 if TYPE_CHECKING:
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 _API_NEWEST = (1, 47)  # an engine that knows newer shapes is asked for these
 _API_OLDEST = (1, 40)  # below it an inspect does not show `--gpus`: GPU containers would go unseen
+_API_STAT_HARMLESS = (1, 43)  # Docker 24.0 looks at a container's files in a mount namespace of its own
 _MAX_BODY = 64 * 1024 * 1024
 _VERSION = re.compile(r"(\d{1,4})\.(\d{1,4})\Z")
 _STAT_HEADER = "X-Docker-Container-Path-Stat"
@@ -50,6 +51,8 @@ class EngineDocker:
         self._timeout_s = timeout_s
         self._kept: _Connection | None = None
         self._prefix = ""  # `/v1.47`, once the engine was asked
+        self._engine = (0, 0)  # the newest API that it knows
+        self._harmful: dict[str, bool] = {}  # by container id, for an old engine: whether a stat does harm
 
     def __enter__(self) -> Self:
         """Use in a `with` to have the connection closed."""
@@ -85,13 +88,22 @@ class EngineDocker:
             return None
         if not isinstance(answer, dict) or answer.get("Id") != container_id:
             raise self._error(f"the inspect of {container_id[:12]} is not about that container")
+        if self._engine < _API_STAT_HARMLESS:
+            self._harmful[container_id] = shows_dockers_mounts(answer)
         return answer
 
     def stat(self, container_id: str, path: str) -> FileStat | None:
         """`HEAD /containers/ID/archive?path=…`; None: no such file, or no such container."""
         what = f"stat of {path!r} in {container_id[:12]}"
-        target = f"/containers/{self._full(container_id)}/archive?path={quote(path, safe='')}"
-        status, headers, _ = self._ask("HEAD", self._versioned(target))
+        target = self._versioned(f"/containers/{self._full(container_id)}/archive?path={quote(path, safe='')}")
+        if self._engine < _API_STAT_HARMLESS:
+            if container_id not in self._harmful and self.inspect(container_id) is None:
+                return None
+            if self._harmful[container_id]:
+                raise self._error(
+                    f"{what} is not safe: it mounts Docker's folder, and Docker before 24 leaks mounts then"
+                )
+        status, headers, _ = self._ask("HEAD", target)
         if status == _NOT_FOUND:
             return None
         if status != _OK:
@@ -108,7 +120,7 @@ class EngineDocker:
 
     def _words(self, target: str) -> str:
         """Ask again with GET why HEAD failed: its answer has no body."""
-        _, _, body = self._ask("GET", self._versioned(target))
+        _, _, body = self._ask("GET", target)
         try:
             return str(json.loads(body)["message"])[:1000]
         except (ValueError, KeyError, TypeError, RecursionError):
@@ -129,6 +141,7 @@ class EngineDocker:
                 raise self._error("GET /version names no ApiVersion; is this a Docker engine?")
             if newest < _API_OLDEST:
                 raise self._error(f"the engine's API is {_dotted(newest)}, but {_dotted(_API_OLDEST)} is needed")
+            self._engine = newest
             oldest = _version(answer, "MinAPIVersion") or _API_OLDEST
             self._prefix = f"/v{_dotted(max(min(newest, _API_NEWEST), oldest))}"
         return self._prefix + target

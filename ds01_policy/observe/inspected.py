@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from datetime import UTC, datetime
+from pathlib import PurePosixPath
 from typing import Any
 
 from ds01_policy.model import Container, Mount, State
@@ -16,6 +17,7 @@ from ds01_policy.observe.ports import Json, SourceError
 _RUNS = frozenset({State.RUNNING, State.PAUSED})
 _CONTAINER_ID = re.compile(r"[0-9a-f]{64}\Z")
 _MISSING = object()
+_DEPTH = 3
 
 
 class Malformed(SourceError):
@@ -90,6 +92,30 @@ def container_of(raw: Json) -> Container:
         pid=fields.count("State", "Pid"),
         mounts=tuple(_mount(fields, entry) for entry in fields.items("Mounts")),
     )
+
+
+def shows_dockers_mounts(raw: Json) -> bool:
+    """Whether a bind mount shows the container mounts of the host that come and go, Docker's own among them.
+
+    Engines before 24.0 double the mounts of such a container each time somebody looks at its files through them, until
+    the host can mount nothing more.
+    """
+    graph = raw.get("GraphDriver")
+    layers = graph.get("Data") if isinstance(graph, dict) else None
+    merged = layers.get("MergedDir") if isinstance(layers, dict) else None
+    inside = (merged, raw.get("HostnamePath"), "/var/lib/docker/containers/id/hostname")
+    # ROOT/overlay2/layer/merged and ROOT/containers/id/hostname: the third folder up, where there are that many.
+    roots = {up[2] for path in inside if isinstance(path, str) and len(up := PurePosixPath(path).parents) > _DEPTH}
+    mounts = raw.get("Mounts")
+    for mount in mounts if isinstance(mounts, list) else ():
+        if not isinstance(mount, dict) or mount.get("Type", "bind") != "bind":
+            continue
+        source = PurePosixPath(str(mount.get("Source")))
+        if any(root.is_relative_to(source) or source.is_relative_to(root) for root in roots):
+            return True
+        if mount.get("Propagation") not in (None, "", "private", "rprivate"):
+            return True
+    return False
 
 
 class _Fields:

@@ -72,7 +72,7 @@ def ask(command: str, arguments: tuple[str, ...], timeout: timedelta) -> str:
     finished = run((command, *arguments), timeout=timeout, env=environment, name=name)
     if not _is_an_answer(finished):
         raise SourceError(_failure(finished, name))
-    return "\n".join([*(), finished.out])
+    return "\n".join([*filter(is_remark, finished.err.splitlines()), finished.out])
 
 
 def _is_an_answer(finished: Finished) -> bool:

@@ -16,6 +16,7 @@ from ds01_policy.observe.unreadable import Unreadable
 from ds01_policy.text import plain
 
 COMMAND = "nvidia-smi -q -x"
+IMITATED = "a process name imitates its output: `ps -eo pid,user,args | grep '</process_name>'` finds whose"
 
 _FIRST = re.compile(r"<gpu(?=[\s>])")
 _ATTACHED = re.compile(r"<attached_gpus>\s*([0-9]{1,4})\s*</attached_gpus>")
@@ -129,15 +130,13 @@ def parse_query(xml: str) -> Query:
     around = [before, head.rpartition(">")[2], *(_COMMENT.sub("\n", border["text"]) for border in borders)]
     around += [end["text"], end["after"]]
     if attached is not None and len(starts) > attached:
-        raise SourceError(f"{COMMAND} shows {len(starts)} GPUs where it counts {attached}: a process name imitates it")
+        raise SourceError(f"{COMMAND} shows {len(starts)} GPUs where it counts {attached}; {IMITATED}")
     read = [_gpu(xml[start:stop]) for start, stop in zip(starts, ends, strict=True)]
     gpus = tuple(gpu for gpu in read if isinstance(gpu, GpuStatus))
     if len({gpu.uuid for gpu in gpus}) < len(gpus):
-        raise SourceError(f"{COMMAND} shows a GPU twice: a process name imitates it")
+        raise SourceError(f"{COMMAND} shows a GPU twice; {IMITATED}")
     if attached is None and len(gpus) < len(read):
-        raise SourceError(
-            f"{COMMAND} shows a GPU without a UUID and does not count GPUs: a process name may imitate it"
-        )
+        raise SourceError(f"{COMMAND} shows a GPU without a UUID and no count of GPUs; {IMITATED}")
     remarks = remarks_of("\n".join(around), COMMAND)
     unreadable = (*remarks.unreadable, *(gpu for gpu in read if isinstance(gpu, Unreadable)))
     return Query(gpus, attached, Remarks(unreadable, remarks.warnings))

@@ -17,7 +17,6 @@ from urllib.parse import urlsplit
 from ds01_policy.observe.envelope import SourceDown, Unready
 from ds01_policy.observe.ports import QueryResult, SourceError
 from ds01_policy.text import plain
-from ds01_policy.units import format_duration
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -72,8 +71,7 @@ class LivePrometheus:
             return errand.run_to_deadline()
         except _Late:
             self._connection = None  # the errand may still be reading from it
-            timeout = format_duration(self._settings.timeout)
-            raise SourceDown(f"{self._name} gave no whole answer within {timeout}") from None
+            raise SourceDown(f"{self._name} gave no whole answer within {self._timeout_s:g}s") from None
         except SourceError as error:
             raise type(error)(f"{self._name} {error}") from None
 
@@ -106,11 +104,13 @@ class _Errand(threading.Thread):
     def __init__(self, connection: Connection, promql: str, params: dict[str, str], deadline: float) -> None:
         super().__init__(name="prometheus-query", daemon=True)
         self._connection, self._promql, self._params, self._deadline = connection, promql, params, deadline
-        self._outcome: QueryResult | SourceError = _Late()
+        self._outcome: QueryResult | SourceError = SourceError("was not asked: a bug, whose traceback is on stderr")
 
     def run_to_deadline(self) -> QueryResult:
         self.start()
         self.join(self._deadline - time.monotonic())
+        if self.is_alive():
+            raise _Late
         if isinstance(self._outcome, SourceError):
             raise self._outcome
         return self._outcome

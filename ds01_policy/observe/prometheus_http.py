@@ -101,21 +101,21 @@ class Connection:
 
     def _check(self, response: requests.Response, **_: Any) -> requests.Response:
         """Look at an answer before the library does: the only place where answers are read."""
-        self._compare_clocks(response.headers.get("date", ""))
-        body = self._read(response)
+        with response:  # else a connection that is given up would stay open
+            self._compare_clocks(response.headers.get("date", ""))
+            body = self._read(response)
         headers = {name.lower(): value for name, value in response.headers.items()}
         self._checked = read_envelope(response.status_code, headers, body)
         return _Believed(self._checked)
 
     def _read(self, response: requests.Response) -> bytes:
         body = bytearray()
-        with response:
-            for chunk in response.iter_content(_CHUNK):
-                body += chunk
-                if len(body) > BODY_LIMIT:
-                    raise SourceError(f"answers more than {BODY_LIMIT // 2**20} MiB: ask for fewer series or less time")
-                if time.monotonic() > self._deadline:
-                    raise TimeoutError
+        for chunk in response.iter_content(_CHUNK):
+            body += chunk
+            if len(body) > BODY_LIMIT:
+                raise SourceError(f"answers more than {BODY_LIMIT // 2**20} MiB: ask for fewer series or less time")
+            if time.monotonic() > self._deadline:
+                raise TimeoutError
         return bytes(body)
 
     def _compare_clocks(self, date: str) -> None:
@@ -147,12 +147,12 @@ def _broken(error: Exception) -> SourceError:
     chain = list(_causes(error))
     if any(isinstance(one, requests.exceptions.SSLError) for one in chain):
         return SourceDown(f"has no TLS certificate that can be trusted ({_last_words(chain)}): see `ca_file`")
-    if any(isinstance(one, TimeoutError | requests.Timeout | urllib3.exceptions.TimeoutError) for one in chain):
-        return SourceDown("gave no whole answer in time")
     if any(isinstance(one, ConnectionRefusedError) for one in chain):
         return Unready("refuses the connection: is it running, and is `prometheus.url` in settings.yaml right?")
     if any(isinstance(one, urllib3.exceptions.NameResolutionError) for one in chain):
         return Unready("has a name that no address is known for: see `prometheus.url` in settings.yaml")
+    if isinstance(chain[-1], TimeoutError):
+        return SourceDown("gave no whole answer in time")
     if any(isinstance(one, requests.exceptions.ContentDecodingError) for one in chain):
         return SourceError("answers something that cannot be unpacked")
     return Unready(f"broke the connection off ({_last_words(chain)})")

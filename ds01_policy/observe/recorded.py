@@ -2,8 +2,7 @@
 
 Owns names, layout and JSON text. Asks no source.
 
-meta.json · gpu.json · host.json · history.json · docker/{containers,stat}.json · docker/inspect/ID12.json ·
-prometheus/NN-METRIC.json
+{meta,gpu,host,history}.json · docker/{containers,stat}.json · docker/inspect/ID12.json · prometheus/NN-METRIC.json
 """
 
 from __future__ import annotations
@@ -15,6 +14,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from ds01_policy.model import History
+from ds01_policy.observe.ports import SourceError
 from ds01_policy.observe.recorded_values import (
     history_json,
     history_of,
@@ -44,7 +44,7 @@ SCHEMA = 1
 Question = tuple[str, ...]
 
 
-class RecordingError(Exception):
+class RecordingError(SourceError):
     """A recording cannot be written or read; the text says which file and what to do."""
 
 
@@ -97,8 +97,7 @@ def files_of(recording: Recording) -> dict[str, str]:
             {"container": container, "path": path, **_or_error(kept, lambda stat: {"stat": stat_json(stat)})}
             for (_, container, path), kept in stats.items()
         ]
-    queries = sorted(asked.get("query", {}).items(), key=lambda item: (_slug(item[0][1]), item[0]))
-    for number, ((_, promql, at), kept) in enumerate(queries, start=1):
+    for number, ((_, promql, at), kept) in enumerate(asked.get("query", {}).items(), start=1):
         answer = {"query": promql, "at": at, **_or_error(kept, query_json)}
         files[f"prometheus/{number:02d}-{_slug(promql)}.json"] = answer
     for kept in asked.get("inventory", {}).values():
@@ -139,7 +138,7 @@ def _text(value: Any, indent: str = "") -> str:
 
 
 def _line(value: Any) -> str:
-    return json.dumps(value, ensure_ascii=True).replace("\x7f", "\\u007f")
+    return json.dumps(value, ensure_ascii=True)
 
 
 # ── from files ───────────────────────────────────────────────────────────────────────────────────────────────────────

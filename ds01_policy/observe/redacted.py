@@ -12,8 +12,8 @@ from ds01_policy.observe.ports import Json
 
 _LISTED = ("Id", "Names", "Image", "ImageID", "Created", "State", "Status", "Labels", "HostConfig", "Mounts")
 _INSPECTED = (
-    "Id", "Created", "State", "Image", "Name", "RestartCount", "Driver", "Platform", "ExecIDs", "HostConfig", "Mounts",
-    "Config",
+    "Id", "Created", "State", "Image", "Name", "RestartCount", "Driver", "GraphDriver", "HostnamePath", "Platform",
+    "ExecIDs", "HostConfig", "Mounts", "Config",
 )  # fmt: skip
 _CONFIG = ("Hostname", "User", "Tty", "OpenStdin", "Env", "Image", "Labels", "StopSignal", "StopTimeout", "WorkingDir")
 _NOT_OF_STATE = ("Health",)

@@ -15,6 +15,7 @@ from ds01_policy.exceptions import wanting_keep_alive
 from ds01_policy.gpu_claim import claim
 from ds01_policy.identity import identify
 from ds01_policy.model import KeepAlive, Problem, Snapshot, SourceState
+from ds01_policy.observe.gpus import NoGpuStack
 from ds01_policy.observe.inspected import Malformed, container_of
 from ds01_policy.observe.measure import measure
 from ds01_policy.observe.ports import SourceError
@@ -87,6 +88,9 @@ def observe(
 def _inventory(sources: Sources, problems: list[Problem]) -> tuple[Inventory | None, SourceState]:
     try:
         inventory = sources.gpu.inventory()
+    except NoGpuStack as error:  # a host without GPUs, or without their driver: said once, rules over clocks go on
+        problems.append(Problem("no_gpu_stack", str(error)))
+        return None, SourceState(up=False, detail=str(error))
     except SourceError as error:
         problems.append(Problem("gpu_down", f"the host's GPUs could not be listed: {error}"))
         return None, SourceState(up=False, detail=str(error))
@@ -124,11 +128,14 @@ def _container(
     facts = container_of(raw)
     gpus = claim(raw, inventory.gpus if inventory else None)
     uid = sources.host.uid_of_process(facts.pid) if facts.pid and gpus.wants else None
-    who = identify(policy.identity, facts, process_uid=uid, user_of_uid=sources.host.user_of_uid)
-    problems += who.problems
+    facts = replace(facts, gpus=gpus)
+    who = identify(
+        policy.identity, facts, process_uid=uid, user_of_uid=sources.host.user_of_uid, host=sources.host.name()
+    )
+    if gpus.wants:  # whose a container without a GPU is, no rule asks
+        problems += who.problems
     return replace(
         facts,
-        gpus=gpus,
         type=who.type,
         type_via=who.type_via,
         owner=who.owner,

@@ -90,8 +90,7 @@ def dumps(document: Json) -> str:
         ValueError: for a float that JSON has no word for.
 
     """
-    text = json.dumps(document, indent=2, ensure_ascii=True, allow_nan=False)
-    return text.replace("\x7f", "\\u007f") + "\n"  # DEL is ASCII to json, and a control character to a terminal
+    return json.dumps(document, indent=2, ensure_ascii=True, allow_nan=False) + "\n"
 
 
 def heading(policy_digest: str, mode: Mode, snapshot: Snapshot) -> Json:

@@ -122,7 +122,8 @@ def _state(container: Container, clock: Clock) -> str:
     if container.running_since is not None and container.running_since != container.started_at:
         told.append(f"counted from {clock.both(container.running_since)}, through restarts")
     if container.finished_at is not None:
-        told.append(f"{'ended before that' if container.pid else 'ended'} {clock.both(container.finished_at)}")
+        earlier = container.started_at is not None and container.finished_at < container.started_at
+        told.append(f"{'its life before ended' if earlier else 'ended'} {clock.both(container.finished_at)}")
     return f"{container.state}; " + ", ".join(told)
 
 

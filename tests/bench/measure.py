@@ -11,7 +11,6 @@ import statistics
 import subprocess
 import sys
 import tempfile
-import time
 import urllib.parse
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -27,6 +26,7 @@ from rig.prometheus import Prometheus
 from rig.proxy import tcp
 
 FLOOR = Path(__file__).with_name("floor.py")
+TIMED = Path(__file__).with_name("timed.py")
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,17 +57,13 @@ def program() -> list[str]:
 def run(argv: Sequence[str], cli: Cli | None = None) -> Run:
     """Run to the end. Raises SystemExit, with what it said, when it fails."""
     env = {**os.environ, **(cli.env if cli else {})}
-    with tempfile.TemporaryFile() as stdout, tempfile.TemporaryFile() as stderr:
-        began = time.perf_counter()
-        process = subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=stdout, stderr=stderr, env=env)
-        _, status, usage = os.wait4(process.pid, 0)
-        seconds = time.perf_counter() - began
-        process.returncode = os.waitstatus_to_exitcode(status)  # reaped here, for its resource usage
-        stdout.seek(0)
-        stderr.seek(0)
-        if process.returncode:
-            raise SystemExit(f"{' '.join(argv)} ended with {process.returncode}: {stderr.read().decode()}")
-        return Run(seconds, usage.ru_maxrss / 1024, stdout.read().decode())
+    with tempfile.NamedTemporaryFile() as report:
+        timed = [sys.executable, str(TIMED), report.name, *argv]
+        done = subprocess.run(timed, stdin=subprocess.DEVNULL, capture_output=True, text=True, env=env, check=False)
+        if done.returncode:
+            raise SystemExit(f"{' '.join(argv)} ended with {done.returncode}: {done.stderr}")
+        took = json.load(report)
+        return Run(took["seconds"], took["peak_mib"], done.stdout)
 
 
 def median(measure: Callable[[], float], repeat: int) -> float:

@@ -21,7 +21,7 @@ from rig import parts  # noqa: E402 -- found through the line above
 from rig.age_proxy import AgeProxy  # noqa: E402
 from rig.cli import Cli  # noqa: E402
 from rig.daemon import NotReadyError  # noqa: E402
-from rig.engine import Engine  # noqa: E402
+from rig.engine import Engine, EngineError  # noqa: E402
 from rig.history import History  # noqa: E402
 from rig.prometheus import Prometheus, backfill, export_processes, serve  # noqa: E402
 from rig.proxy import Proxy, tcp  # noqa: E402
@@ -40,7 +40,7 @@ def docker_engine() -> Iterator[Engine]:
     """One dockerd for the whole session. Tests take `engine`, which also cleans up after each."""
     try:
         engine = Engine.start()
-    except NotReadyError as error:
+    except (NotReadyError, EngineError) as error:
         parts.missing(f"no Docker engine can run here: {error}")
     yield engine
     engine.stop()

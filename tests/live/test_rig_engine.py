@@ -101,8 +101,8 @@ def test_the_engine_restarts_on_its_data(engine: Engine) -> None:
     assert (engine.state(always), engine.state(plain)) == ("running", "exited")
 
 
-def test_an_engine_leaves_nothing() -> None:
-    """Stopped with a container running, an engine leaves no process, no mount and no file."""
+def test_an_engine_leaves_nothing(docker_engine: Engine) -> None:
+    """Stopped with a container running, an engine leaves no process, no mount and no file; another one runs on."""
     own = Engine.start()
     pid = own.inspect(own.run())["State"]["Pid"]
     own.stop()
@@ -110,3 +110,4 @@ def test_an_engine_leaves_nothing() -> None:
     assert own.mounts() == []
     assert not own.base.exists()
     assert not Path(f"/proc/{pid}").exists()
+    assert docker_engine.ids() == []

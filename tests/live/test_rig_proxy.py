@@ -164,12 +164,10 @@ def test_answers_get_lost(engine: Engine, proxy: AgeProxy, kind: str, error: typ
     """Each way of losing an answer shows as its own error, whether or not the stop was carried out."""
     container = engine.run(command=OBEDIENT)
     planned = proxy.fault("POST", "/stop", kind=kind)
-    began = time.monotonic()
     with pytest.raises(error):
-        ask(proxy, "POST", f"/containers/{container}/stop?t=5", timeout=1.0)
-    assert time.monotonic() - began < 3
+        ask(proxy, "POST", f"/containers/{container}/stop?t=5", timeout=1.0 if error is TimeoutError else 30.0)
     assert planned.fired.is_set()
-    deadline = time.monotonic() + 5
+    deadline = time.monotonic() + 10
     while engine.state(container) != state and time.monotonic() < deadline:
         time.sleep(0.05)
     assert engine.state(container) == state

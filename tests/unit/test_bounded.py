@@ -36,13 +36,13 @@ def unkillable(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """SIGKILL does not arrive, as for a process that the kernel holds in D state."""
     monkeypatch.setattr(bounded, "LAST_WAIT_S", 0.1)
     with monkeypatch.context() as patch:
-        patch.setattr(bounded.os, "killpg", lambda *_: None)
+        patch.setattr(os, "killpg", lambda *_: None)
         yield
-    for process in bounded._stuck.values():
+    for process in bounded.stuck.values():
         with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
         process.wait(10)
-    bounded._stuck.clear()
+    bounded.stuck.clear()
 
 
 def test_what_it_printed_and_how_it_ended_come_back(tmp_path: Path) -> None:
@@ -152,10 +152,10 @@ def test_no_second_one_is_started_beside_one_that_is_stuck(tmp_path: Path) -> No
     program = script(tmp_path, f"echo run >> {tmp_path}/runs; exec sleep 60")
     with pytest.raises(SourceError, match="cannot be killed"):
         ask(program, timeout=SHORT)
-    with pytest.raises(SourceError, match="prog was not started: an earlier one .* still hangs in the driver"):
+    with pytest.raises(SourceError, match=r"prog was not started: an earlier one .* still hangs in the driver"):
         ask(program, timeout=SHORT)
     assert (tmp_path / "runs").read_text() == "run\n"
-    process = bounded._stuck[program]
+    process = bounded.stuck[program]
     os.kill(process.pid, signal.SIGKILL)
     process.wait(10)
     script(tmp_path, "echo back")

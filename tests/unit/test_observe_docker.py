@@ -424,6 +424,48 @@ def test_a_path_that_a_user_made_impossible_is_no_file(engine: FakeEngine, docke
     assert docker.stat(ID, "/workspace/.keep-alive") is None
 
 
+def mounting(source: str, **more: str) -> dict[str, object]:
+    return {"Id": ID, "Mounts": [{"Type": "bind", "Source": source, "Destination": "/x", **more}]}
+
+
+OLD_ENGINE = reply({"ApiVersion": "1.41", "MinAPIVersion": "1.12"})
+
+
+@pytest.mark.parametrize("before", [pytest.param(True, id="inspected before"), pytest.param(False, id="not inspected")])
+def test_an_old_engine_is_not_asked_for_files_where_that_leaks_mounts(
+    engine: FakeEngine, docker: EngineDocker, *, before: bool
+) -> None:
+    """Before 24.0 each stat doubles the mounts of a container that mounts /, until the host can mount nothing more."""
+    engine.on("GET /version", OLD_ENGINE)
+    engine.on(INSPECT, reply(mounting("/")))
+    engine.on(KEEP, head("404 Not Found"))
+    if before:
+        docker.inspect(ID)
+    with pytest.raises(SourceError, match="Docker before 24 leaks mounts"):
+        docker.stat(ID, "/workspace/.keep-alive")
+    assert not any(request.startswith("HEAD") for request in engine.asked)
+
+
+def test_an_old_engine_is_asked_for_files_where_that_is_harmless(engine: FakeEngine, docker: EngineDocker) -> None:
+    """A stat costs one more inspect at most, and none where the tick made it already."""
+    engine.on("GET /version", OLD_ENGINE)
+    engine.on(INSPECT, reply(mounting("/home/alice")))
+    engine.on(KEEP, head("404 Not Found"))
+    assert docker.stat(ID, "/workspace/.keep-alive") is None
+    assert docker.stat(ID, "/workspace/.keep-alive") is None
+    assert len(engine.asked) == 4
+    engine.on(f"GET /containers/{OTHER}/json", reply({"message": "No such container: x"}, "404 Not Found"))
+    assert docker.stat(OTHER, "/workspace/.keep-alive") is None
+
+
+def test_a_newer_engine_is_asked_for_files_at_once(engine: FakeEngine, docker: EngineDocker) -> None:
+    """From 24.0 on a stat happens in a mount namespace of its own."""
+    engine.on(INSPECT, reply(mounting("/")))
+    engine.on(KEEP, head("404 Not Found"))
+    docker.inspect(ID)
+    assert docker.stat(ID, "/workspace/.keep-alive") is None
+
+
 @pytest.mark.parametrize(
     ("answer", "words"),
     [

@@ -9,7 +9,7 @@ from datetime import UTC, datetime, timedelta, timezone
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from report_host import (
     AT,
@@ -306,6 +306,7 @@ def test_limits_and_gpus_that_are_none_are_null() -> None:
 
 
 @given(st.text())
+@example("\x1b[2J\x7f\x9b\u202e\ud800")
 def test_hostile_text_leaves_as_printable_ascii(text: str) -> None:
     """Whatever a user wrote, the bytes on stdout are printable ASCII and newlines, and read back the same."""
     hostile = replace(TRAIN, name=text, owner=text, image=text, group=text, type=text, owner_via=text)

@@ -15,7 +15,7 @@ from pathlib import Path
 
 
 class NotReadyError(Exception):
-    """The program ended, or did not answer in time. The text carries the end of its log."""
+    """The program ended, or did not answer in time. The text carries its last words."""
 
 
 class Daemon:
@@ -45,9 +45,9 @@ class Daemon:
             if ready():
                 return
             if self.process.poll() is not None:
-                raise NotReadyError(f"{self.name} ended with {self.process.returncode}: {self.tail()}")
+                raise NotReadyError(f"{self.name} ended with {self.process.returncode}: {self.last_words()}")
             if time.monotonic() > deadline:
-                raise NotReadyError(f"{self.name} was not ready after {timeout_s:g} s: {self.tail()}")
+                raise NotReadyError(f"{self.name} was not ready after {timeout_s:g} s: {self.last_words()}")
             time.sleep(0.02)
 
     def stop(self, timeout_s: float = 15.0, *, kill: bool = False) -> None:
@@ -62,9 +62,9 @@ class Daemon:
                 self.process.kill()
         self.process.wait(timeout_s)
 
-    def tail(self, characters: int = 600) -> str:
-        """Read the end of the log, as one line."""
-        return " · ".join(self.log.read_text(errors="replace")[-characters:].splitlines())
+    def last_words(self) -> str:
+        """Read the last line of the log, which is where a program says why it gave up."""
+        return "".join(self.log.read_text(errors="replace").splitlines()[-1:])[-300:]
 
 
 def free_port() -> int:

@@ -37,32 +37,33 @@ class EngineError(Exception):
 class Engine:
     """A running dockerd. Use `start`, then `run` and `create`; `stop` leaves nothing behind."""
 
-    def __init__(self, base: Path, *, live_restore: bool = False) -> None:
-        self.base = base
-        self.socket = base / "docker.sock"
+    def __init__(self, *, live_restore: bool = False) -> None:
+        parts.root()
         self._dockerd = parts.command("dockerd", "docker.io")
         self._docker = parts.command("docker", "docker.io")
         self._busybox = parts.static_busybox()
-        hooks = base / "hooks"
+        runc = parts.command("runc", "runc")
+        # Short: a unix socket's path may have 107 characters, and containerd appends to it.
+        self.base = Path(tempfile.mkdtemp(prefix="ds01-rig-"))
+        self.socket = self.base / "docker.sock"
+        hooks = self.base / "hooks"
         hooks.mkdir()
         hook = hooks / "nvidia-container-runtime-hook"
         hook.write_text("#!/bin/sh\nexit 0\n")
         hook.chmod(0o755)
         self._path = os.pathsep.join([str(hooks), parts.SEARCH_PATH])
-        runc = parts.command("runc", "runc")
         settings = {"runtimes": {"nvidia": {"path": runc}}, "live-restore": live_restore}
-        (base / "daemon.json").write_text(json.dumps(settings))
+        (self.base / "daemon.json").write_text(json.dumps(settings))
         self._daemon: Daemon | None = None
 
     @classmethod
     def start(cls, *, live_restore: bool = False) -> Engine:
-        """Start one in a folder of its own, with its image. Raises NotReadyError when dockerd can't run here."""
-        parts.root()
-        # Short: a unix socket's path may have 107 characters, and containerd appends to it.
-        engine = cls(Path(tempfile.mkdtemp(prefix="ds01-rig-")), live_restore=live_restore)
+        """Start one in a folder of its own, with its image. Raises NotReadyError or EngineError where none can run."""
+        engine = cls(live_restore=live_restore)
         try:
             engine.up()
             engine.image(IMAGE)
+            engine.rm(engine.run(command=("true",)))  # some machines let a daemon run, but no container
         except BaseException:
             engine.stop()
             raise
