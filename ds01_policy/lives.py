@@ -50,6 +50,6 @@ def _followed_at_once(container: Container, started: datetime, previous: Life) -
     if started - (previous.ended_at or previous.last_seen) <= RESTART_GAP:
         return True
     finished = container.finished_at
-    if previous.ended_at is not None or finished is None or not previous.last_seen <= finished <= started:
+    if previous.ended_at is not None or finished is None or finished > started:
         return False
     return started - finished <= RESTART_GAP and finished - previous.last_seen <= UNSEEN_AT_MOST

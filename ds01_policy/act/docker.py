@@ -261,7 +261,9 @@ def _nothing_to_remove(now: Found | None, expect: Expected, gone: Result) -> Res
         return gone
     if words := differs(now, expect):
         return Status.STALE, words
-    if now.alive or (now.state is not State.REMOVING and now.state not in expect.states):
+    if now.alive and now.state in expect.states:
+        return Status.STALE, f"it is {now.state}: only what has ended is removed"
+    if now.state is not State.REMOVING and now.state not in expect.states:
         return Status.STALE, other_state(now, expect)
     return None
 

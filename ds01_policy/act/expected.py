@@ -107,5 +107,7 @@ def same_life(now: Found, expect: Expected) -> bool:
 
 
 def when(instant: datetime | None) -> str:
-    """Write an instant for a detail: `at 2026-03-02T03:31:00Z`, or `never`."""
-    return "never" if instant is None else f"at {instant.astimezone(UTC):%Y-%m-%dT%H:%M:%SZ}"
+    """Write an instant for a detail: `at 2026-03-02T03:31:00.123Z`, or `never`."""
+    if instant is None:
+        return "never"
+    return f"at {instant.astimezone(UTC).replace(tzinfo=None).isoformat(timespec='milliseconds')}Z"

@@ -12,7 +12,6 @@ from typing import Annotated, Any, Literal
 
 from pydantic import (
     AfterValidator,
-    BeforeValidator,
     Field,
     PlainValidator,
     ValidationInfo,
@@ -22,7 +21,7 @@ from pydantic import (
 
 from ds01_policy import exemptions
 from ds01_policy.config.problems import closest
-from ds01_policy.config.scalars import Items, Maybe, Section, Text, names_of, refuse, shown
+from ds01_policy.config.scalars import Items, Maybe, OneOrMore, Section, Text, names_of, refuse, shown
 from ds01_policy.config.selection import GroupName, Values, selector
 from ds01_policy.rules import Selector
 
@@ -64,10 +63,6 @@ def _rule(value: str, info: ValidationInfo) -> str:
     return value
 
 
-def _as_list(value: Any) -> Any:
-    return [value] if isinstance(value, str) else value
-
-
 RuleName = Annotated[Text, AfterValidator(_rule)]
 
 
@@ -78,7 +73,7 @@ class ExemptionFile(Section):
     group: Maybe[Values[GroupName]] = None
     container: Maybe[Values[Text]] = None
     label: Maybe[Values[Text]] = None
-    rules: Annotated[list[RuleName], Field(min_length=1), BeforeValidator(_as_list)]
+    rules: OneOrMore[RuleName]
     reason: Text
     approved_by: Text
     expires: Expiry

@@ -109,7 +109,7 @@ class LimitsFile(Section):
 def convert(file: LimitsFile, members: Mapping[str, frozenset[str]]) -> limits.Limits:
     """Convert, with the members of each group. A file without any group has one that holds everybody."""
     groups = {name: _group(group, members[name], file.defaults) for name, group in file.groups.items()}
-    default_group = file.default_group or next(iter(groups), EVERYBODY)
+    default_group = file.default_group or EVERYBODY
     return limits.Limits(
         defaults={**ENGINE, **file.defaults.named()},
         default_group=default_group,
@@ -133,6 +133,13 @@ def unknown_limits(document: Document, allowed: frozenset[str]) -> None:
             if key not in allowed:
                 message = f"unknown limit {key!r}: neither the engine nor a rule asks for it"
                 document.report("unknown_limit", document.at_key((*path, key)), message, closest(key, allowed))
+
+
+def missing_default_group(document: Document) -> None:
+    """Report groups without a default: who is in none of them must not fall into one by chance."""
+    if document.get("groups") and "default_group" not in document.value:
+        message = "default_group is missing: say which group holds for everybody who is in none"
+        document.report("missing_key", document.at_key(("groups",)), message)
 
 
 def _layers(document: Document) -> Iterator[Path]:

@@ -13,7 +13,7 @@ from ds01_policy.config.exemptions_file import ExemptionsFile, exemption
 from ds01_policy.config.files import KINDS, Tree, find_directory
 from ds01_policy.config.identity_file import IdentityFile
 from ds01_policy.config.identity_file import convert as identity
-from ds01_policy.config.limits_file import LimitsFile, unknown_limits
+from ds01_policy.config.limits_file import LimitsFile, missing_default_group, unknown_limits
 from ds01_policy.config.limits_file import convert as limits
 from ds01_policy.config.problems import Finding, PolicyError, in_order
 from ds01_policy.config.rules_file import RulesFile, rule
@@ -72,6 +72,7 @@ def _load(directory: Path | None, unix_group: UnixGroup) -> Loaded:
     rules_files = [validate(document, RulesFile, known) for document in rules]
 
     members = groups.members(documents["limits"], tree, unix_group)
+    missing_default_group(documents["limits"])
     limits_asked = names.known_limits(rules)
     if limits_asked is not None:
         unknown_limits(documents["limits"], limits_asked)

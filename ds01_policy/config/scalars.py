@@ -94,7 +94,27 @@ def _dict_given(value: Any) -> Any:
     return {} if value is None else value
 
 
+def _one_as_list(value: Any) -> Any:
+    return [value] if isinstance(value, str) else value
+
+
+def _or_one(schema: dict[str, Any]) -> None:
+    several = dict(schema)
+    schema.clear()
+    schema["anyOf"] = [{"type": "string"}, several]
+
+
+def _never_for_null(schema: dict[str, Any]) -> None:
+    schema["anyOf"] = [{"const": "never"} if each == {"type": "null"} else each for each in schema["anyOf"]]
+
+
+def _never_as_none(value: Any) -> Any:
+    return {} if value is None else None if value == "never" else value
+
+
 Maybe = Annotated[T | None, BeforeValidator(_given)]  # may be left out, not left empty
+OneOrMore = Annotated[list[T], Field(min_length=1, json_schema_extra=_or_one), BeforeValidator(_one_as_list)]
+OrNever = Annotated[T | None, Field(json_schema_extra=_never_for_null), BeforeValidator(_never_as_none)]  # a section
 Items = Annotated[list[T], BeforeValidator(_list_given)]  # only comments: no items
 
 

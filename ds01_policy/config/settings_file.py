@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from datetime import timedelta
 from pathlib import PurePath
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import AfterValidator, BeforeValidator, Field, ValidationInfo, field_validator, model_validator
 
@@ -19,6 +19,8 @@ from ds01_policy.config.scalars import (
     Items,
     Maybe,
     Number,
+    OneOrMore,
+    OrNever,
     Percent,
     Positive,
     PositivePercent,
@@ -168,16 +170,6 @@ class EpilogFile(Section):
     timeout: Timeout = _DEFAULT.epilog.timeout
 
 
-def _section_or_never(value: Any) -> Any:
-    if value is None:
-        return {}
-    return None if value == "never" else value
-
-
-def _folders(value: Any) -> Any:
-    return [value] if isinstance(value, str) else value
-
-
 def _path_or_never(value: str) -> str:
     if value != "never" and not value.startswith("/"):
         raise refuse("bad_path", f"{shown(value)} is not an absolute path; write `never` for none")
@@ -191,11 +183,9 @@ class SettingsFile(Section):
     mode: ModeName = "observe"
     docker: DockerFile = absent()
     awake: Annotated[Duration, between(2 * _SECOND, _DAY)] = _DEFAULT.awake
-    prometheus: Annotated[PrometheusFile | None, BeforeValidator(_section_or_never)] = absent()
+    prometheus: OrNever[PrometheusFile] = absent()
     gpu: GpuFile = absent()
-    rules: Annotated[list[Text], Field(min_length=1), BeforeValidator(_folders)] = Field(
-        default_factory=lambda: ["rules"]
-    )
+    rules: OneOrMore[Text] = Field(default_factory=lambda: ["rules"])
     state_dir: AbsolutePath = str(_DEFAULT.state_dir)
     metrics_file: Annotated[Text, AfterValidator(_path_or_never)] = "never"
     budget: BudgetFile = absent()

@@ -61,7 +61,7 @@ class LivePrometheus:
         self.queries += 1
         params = {
             "time": f"{at.timestamp():.3f}",
-            "timeout": f"{self._timeout_s:.3f}s",
+            "timeout": f"{max(1, round(self._timeout_s * 1000))}ms",
             # Thanos alone knows these: rather no answer than a part of it; one row a series, not one a replica.
             "partial_response": "false",
             "dedup": "true",

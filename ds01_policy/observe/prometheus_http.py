@@ -7,6 +7,7 @@ What an answer must look like is envelope.py's; a hard deadline and a second try
 from __future__ import annotations
 
 import http.client
+import ssl
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -145,7 +146,7 @@ class _Believed(requests.Response):
 def _broken(error: Exception) -> SourceError:
     """Say in words why nothing came; the libraries' own repeat the whole query."""
     chain = list(_causes(error))
-    if any(isinstance(one, requests.exceptions.SSLError) for one in chain):
+    if any(isinstance(one, requests.exceptions.SSLError | ssl.SSLError) for one in chain):
         return SourceDown(f"has no TLS certificate that can be trusted ({_last_words(chain)}): see `ca_file`")
     if any(isinstance(one, ConnectionRefusedError) for one in chain):
         return Unready("refuses the connection: is it running, and is `prometheus.url` in settings.yaml right?")

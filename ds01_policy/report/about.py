@@ -74,7 +74,7 @@ class About:
             *limits.users.values(),
         )
         found = []
-        for key in dict.fromkeys(key for layer in layers for key in layer):
+        for key in sorted({key for layer in layers for key in layer}):
             try:
                 found.append(limit_for(limits, self.container, key))
             except KeyError:  # set in some layer, but in none of this container's

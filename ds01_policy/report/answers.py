@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from ds01_policy.model import ALIVE, Action, HeldBy, Kind, Mode, State
-from ds01_policy.report.words import OPPOSITES
+from ds01_policy.report.words import OPPOSITES, reason
 from ds01_policy.rules import AllOf, Clause
 from ds01_policy.units import format_duration, format_quantity
 
@@ -44,6 +44,8 @@ def answers(about: About, clock: Clock) -> Answers:
     when = tuple(
         f"{verdict.rule}: {_when(about, verdict, clock)}" for verdict in about.verdicts if _ends(about, verdict)
     )
+    if when and about.mode is not Mode.ENFORCE:
+        when = (*when, f"And that only once the mode is enforce: it is {about.mode}.")
     never = f"Never by a rule: none of them {'stops' if alive else 'removes'} it."
     return Answers(asked, _why(about, enforced), when or (never,), _do(about))
 
@@ -74,7 +76,7 @@ def _finding(about: About, verdict: Verdict) -> str:  # noqa: PLR0911  one line 
         case Kind.WARN:
             return "finds it nearly due"
         case Kind.UNKNOWN:
-            return f"cannot tell ({verdict.why}), and what is not known never acts"
+            return f"cannot tell ({reason(verdict)}), and what is not known never acts"
         case Kind.EXEMPT:
             return f"is held off by {verdict.held_by} ({verdict.why})"
         case Kind.YOUNG:
@@ -141,10 +143,9 @@ def _when_due(about: About, verdict: Verdict, clock: Clock) -> str:
 
 
 def _mode(about: About, verdict: Verdict) -> str:
-    """Say it where a mode below enforce makes a date hypothetical."""
-    rule = about.rule(verdict)
-    weakest = min((mode for mode in (about.mode, rule.mode) if mode is not None), key=lambda mode: mode.strength)
-    return "" if weakest is Mode.ENFORCE else f", if the mode were enforce (it is {weakest})"
+    """Say it where the rule's own mode makes a date hypothetical."""
+    mode = about.rule(verdict).mode
+    return f", if the rule's mode were enforce (it is {mode})" if mode not in (None, Mode.ENFORCE) else ""
 
 
 # ── what to do ───────────────────────────────────────────────────────────────────────────────────────────────────────

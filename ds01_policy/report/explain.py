@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from ds01_policy.logic import Truth
+from ds01_policy.model import Missing
 from ds01_policy.report.answers import answers
 from ds01_policy.report.document import (
     SCHEMA,
@@ -20,11 +21,13 @@ from ds01_policy.report.document import (
     verdict_json,
 )
 from ds01_policy.report.layout import columns, fit, gpu_words, pad, wrap
-from ds01_policy.report.words import SIGNS, STYLES, what
+from ds01_policy.report.words import SIGNS, STYLES, reason, what
 from ds01_policy.text import plain
 from ds01_policy.units import format_duration, format_quantity
 
 if TYPE_CHECKING:
+    from datetime import timedelta
+
     from ds01_policy.model import Container, Evidence, Verdict
     from ds01_policy.report.about import About
     from ds01_policy.report.layout import Clock, Page
@@ -145,13 +148,12 @@ def _rule(about: About, page: Page, clock: Clock, verdict: Verdict) -> list[str]
     rule, kind = about.rule(verdict), verdict.kind.value
     tail = f": {plain(rule.summary)}" if rule.summary else ""
     lines = page.hang(f"{verdict.rule} - {kind}", tail, *(STYLES.get(kind) or ("bold",)), indent=2)
-    why = plain(verdict.why)
+    why = reason(verdict)
     if verdict.due_at is not None and verdict.due_at > clock.at:
         why += f"; due {clock.both(verdict.due_at)}"
     lines += _line(page, "why", why)
     if verdict.for_ is not None:
-        limit = f" ({verdict.limit.key}, {plain(verdict.limit.layer)})" if verdict.limit else ""
-        lines += _line(page, "over", format_duration(verdict.for_) + limit)
+        lines += _line(page, "over", _span(verdict, verdict.for_))
     lines += _clauses(page, verdict)
     spell = about.warned(verdict.rule)
     if spell is not None and spell.warned_at is not None:
@@ -163,41 +165,69 @@ def _rule(about: About, page: Page, clock: Clock, verdict: Verdict) -> list[str]
     return lines
 
 
+def _span(verdict: Verdict, asked: timedelta) -> str:
+    limit = verdict.limit
+    if limit is None:
+        return format_duration(asked)
+    text = f"{format_duration(asked)} ({limit.key}, {plain(limit.layer)})"
+    if limit.value is not None and asked < limit.value:
+        text += f", shortened from {format_duration(limit.value)} while demand is high"
+    return text
+
+
 _HEADINGS = ("", "CLAUSE", "OVER", "MEASURED", "SEEN", "BY")
 
 
 def _clauses(page: Page, verdict: Verdict) -> list[str]:
-    """One line a clause; what is wrong with its data below it."""
+    """One line a clause, then what is wrong with the data of those that cannot be answered."""
     evidence = list(dict.fromkeys(verdict.evidence))
     if not evidence:
         return []
     rows = [_HEADINGS, *(_clause(piece) for piece in evidence)]
     widths = [max(columns(row[index]) for row in rows) for index in range(len(_HEADINGS))]
-    lines = []
-    for row, piece in zip(rows, (None, *evidence), strict=True):
-        cells = "  ".join(pad(cell, width) for cell, width in zip(row, widths, strict=True)).rstrip()
-        lines.append(fit(f"  {cells}", page.columns))
-        if piece is not None and piece.truth is Truth.UNKNOWN:
-            missing = piece.reading.missing or "the bounds lie on both sides"
-            detail = f": {plain(piece.reading.detail)}" if piece.reading.detail else ""
-            lines += page.hang(" " * _LEAD, f"{missing}{detail}")
-    return lines
+    lines = [
+        fit("  " + "  ".join(pad(cell, width) for cell, width in zip(row, widths, strict=True)).rstrip(), page.columns)
+        for row in rows
+    ]
+    notes = (f"{_truth(piece)}: {_gap(piece)}" for piece in evidence if piece.truth is Truth.UNKNOWN)
+    return [*lines, *(line for note in dict.fromkeys(notes) for line in page.hang("  ", note))]
 
 
 def _clause(evidence: Evidence) -> tuple[str, ...]:
     reading = evidence.reading
     value, low, high = (format_quantity(each, reading.unit) for each in (reading.value, reading.low, reading.high))
+    measured = value if low == value == high else f"{value} [{low}, {high}]"
     return (
-        _TRUTHS[evidence.truth],
+        _truth(evidence),
         f"{evidence.label} {SIGNS[evidence.comparator]} {format_quantity(evidence.threshold, reading.unit)}",
         format_duration(reading.window),
-        value if low == value == high else f"{value} [{low}, {high}]",
+        "nothing" if reading.value is None else measured,
         f"{reading.coverage:.0%}",
         reading.source or "nobody",
     )
 
 
-_TRUTHS = {Truth.TRUE: "true", Truth.FALSE: "false", Truth.UNKNOWN: "unknown"}
+def _truth(evidence: Evidence) -> str:
+    if evidence.truth is Truth.UNKNOWN:
+        return evidence.reading.missing.value if evidence.reading.missing is not None else "unknown"
+    return "true" if evidence.truth is Truth.TRUE else "false"
+
+
+def _gap(evidence: Evidence) -> str:
+    if evidence.reading.missing is None:
+        return "what is not covered may lie on either side of the threshold"
+    return plain(evidence.reading.detail) or _GAPS[evidence.reading.missing]
+
+
+_GAPS = {
+    Missing.NO_SERIES: "nobody has measured it",
+    Missing.STALE: "the newest sample is too old",
+    Missing.LOW_COVERAGE: "too little of the window is covered",
+    Missing.SOURCE_DOWN: "the source did not answer",
+    Missing.NOT_JOINED: "which GPUs it uses is not clear",
+    Missing.CONFLICT: "what was measured contradicts itself",
+    Missing.TOO_YOUNG: "it is not up for the whole window yet",
+}
 
 
 def _unmatched(about: About, page: Page) -> list[str]:

@@ -28,7 +28,7 @@ _BESIDE = 30  # columns that text beside a lead needs; with less it goes below
 
 # `12 B/s < 10 KiB/s` and `Thu 04:12` are one thing to the eye: never broken inside.
 _AMOUNT = r"\S+(?: (?:[KMGT]i)?B(?:/s)?| W)?"
-_COMPARISON = rf"(?:\S+ )?{_AMOUNT} [<>≤≥=≠] {_AMOUNT}"
+_COMPARISON = rf"(?<!\S)(?:\S+ )?{_AMOUNT} [<>≤≥=≠] {_AMOUNT}"
 _ONE_THING = re.compile(rf"{_COMPARISON}|\d{{4}}-\d\d-\d\d \d\d:\d\d(?: UTC)?|\b[A-Z][a-z]{{2}} \d\d:\d\d\b")
 _GLUE = "\u00a0"
 

@@ -9,10 +9,11 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from ds01_policy.logic import Truth
 from ds01_policy.model import Kind, Mode
 from ds01_policy.report.document import all_problems
 from ds01_policy.report.layout import columns, fit, gpu_words, pad, source_words, wrap
-from ds01_policy.report.words import STYLES, what
+from ds01_policy.report.words import STYLES, reason, what
 from ds01_policy.text import plain
 
 if TYPE_CHECKING:
@@ -80,16 +81,15 @@ def _due(tick: Tick, page: Page, clock: Clock, verdicts: Sequence[Verdict], deci
     blocks: dict[str, list[Decision]] = {}
     for decision in sorted(decisions, key=lambda decision: not decision.enforced):
         blocks.setdefault(decision.container.id, []).append(decision)
+    pending: dict[str, list[Verdict]] = {}
+    for verdict in verdicts:
+        if verdict.kind in _PENDING:
+            pending.setdefault(verdict.container.id, []).append(verdict)
     lines: list[str] = []
     for identifier, block in blocks.items():
-        rules = {decision.verdict.rule: decision.verdict for decision in block}
-        also = {
-            verdict.rule: verdict
-            for verdict in verdicts
-            if verdict.container.id == identifier and verdict.kind in _PENDING
-        }
         lines += ["", _who(tick, page, block[0].container)] if lines else [_who(tick, page, block[0].container)]
-        for verdict in {**rules, **also}.values():
+        reasons = [*(decision.verdict for decision in block), *pending.get(identifier, ())]
+        for verdict in {verdict.rule: verdict for verdict in reasons}.values():
             lines += page.hang(pad("  why", _TAG), f"{verdict.rule}: {plain(verdict.why)}")
         for decision in block:
             tag, words = what(decision, tick.outcomes, clock, carried_out=tick.command == "evaluate")
@@ -150,14 +150,19 @@ def _rest(
 
 
 def _notable(verdict: Verdict) -> bool:
-    """Whether an admin should know: data is missing, or an exemption is all that holds it back."""
-    return verdict.kind in (Kind.UNKNOWN, *_PENDING) or (verdict.kind is Kind.EXEMPT and verdict.beneath in _PENDING)
+    """Whether an admin should know: data is missing, or an exemption is all that holds it back.
+
+    Not where it is the site's own infrastructure: that is meant to last, and would be listed every night.
+    """
+    if verdict.kind is Kind.EXEMPT:
+        return verdict.beneath in _PENDING and verdict.held_by != "infrastructure"
+    return verdict.kind in (Kind.UNKNOWN, *_PENDING)
 
 
 def _finding(clock: Clock, verdict: Verdict) -> str:
     soon = verdict.due_at is not None and verdict.due_at > clock.at
     when = f"; due {clock.both(verdict.due_at)}" if soon and verdict.due_at is not None else ""
-    return f"{verdict.rule}: {plain(verdict.why, 200)}{when}"
+    return f"{verdict.rule}: {reason(verdict, 200)}{when}"
 
 
 def _rows(page: Page, rows: Sequence[tuple[tuple[str, ...], str]]) -> list[str]:
@@ -224,15 +229,13 @@ _WORDS = {Kind.ACT: "due by another rule", Kind.WARN: "warned"}
 
 
 def _missing(verdicts: Iterable[Verdict]) -> Counter[str]:
-    """Count what is missing, by container: `gpu stale`."""
-    seen = {
-        (verdict.container.id, f"{evidence.label} {evidence.reading.missing}")
-        for verdict in verdicts
-        if verdict.kind is Kind.UNKNOWN
-        for evidence in verdict.evidence
-        if evidence.truth.value is None and evidence.reading.missing is not None
-    }
-    return Counter(reason for _, reason in seen)
+    """Count containers by what is missing: `gpu+cpu stale`."""
+    lacks: dict[tuple[str, str], dict[str, None]] = {}
+    for verdict in verdicts:
+        for piece in verdict.evidence if verdict.kind is Kind.UNKNOWN else ():
+            if piece.truth is Truth.UNKNOWN and piece.reading.missing is not None:
+                lacks.setdefault((verdict.container.id, piece.reading.missing), {})[piece.label] = None
+    return Counter(f"{'+'.join(labels)} {missing}" for (_, missing), labels in lacks.items())
 
 
 def _counts(counter: Counter[str]) -> str:

@@ -7,13 +7,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from ds01_policy.model import Status
-from ds01_policy.text import plain
+from ds01_policy.logic import Truth
+from ds01_policy.model import Kind, Status
+from ds01_policy.text import LINE_LIMIT, plain
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from ds01_policy.model import Decision, Outcome
+    from ds01_policy.model import Decision, Outcome, Verdict
     from ds01_policy.report.layout import Clock, Style
 
 STYLES: dict[str, tuple[Style, ...]] = {
@@ -53,6 +54,19 @@ def what(decision: Decision, outcomes: Iterable[Outcome], clock: Clock, *, carri
     elif decision.verdict.due_at is not None and decision.verdict.due_at < clock.at:
         words += f"; due since {clock.absolute(decision.verdict.due_at)}"
     return "next" if decision.enforced else "held", words
+
+
+def reason(verdict: Verdict, limit: int = LINE_LIMIT) -> str:
+    """Say why a rule finds what it finds; signals that lack the same thing are named together."""
+    gaps: dict[str, list[str]] = {}
+    for piece in verdict.evidence:
+        if verdict.kind is Kind.UNKNOWN and piece.truth is Truth.UNKNOWN and piece.reading.missing is not None:
+            detail = f" ({plain(piece.reading.detail)})" if piece.reading.detail else ""
+            gaps.setdefault(f"{piece.reading.missing}{detail}", []).append(piece.label)
+    if any(len(labels) > 1 for labels in gaps.values()):
+        together = (f"{', '.join(dict.fromkeys(labels))}: {what}" for what, labels in gaps.items())
+        return plain("; ".join(together), limit)
+    return plain(verdict.why, limit)
 
 
 def _result(outcome: Outcome) -> str:

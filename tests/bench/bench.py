@@ -7,16 +7,18 @@ Every figure is a median; ratios are taken within one run. Ends with 1 when a ta
 from __future__ import annotations
 
 import argparse
+import re
 import statistics
 import sys
 import tempfile
+from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "live"))
 
 from host import Host
-from measure import bare_requests, bare_start, median, preview, program, record, run, write_requests
+from measure import bare_requests, bare_start, preview, program, record, run, write_requests
 from rig.cli import Cli
 from rig.engine import Engine
 from rig.prometheus import Prometheus
@@ -48,7 +50,9 @@ class Report:
 
 def measure_help(report: Report, repeat: int) -> None:
     """Compare `--help` with an interpreter that does nothing."""
-    start, helped = bare_start(repeat), median(lambda: run([*program(), "--help"]).seconds, repeat)
+    run([*program(), "--help"])  # the first is not timed: byte code, page cache
+    pairs = [(bare_start(), run([*program(), "--help"]).seconds) for _ in range(repeat)]
+    start, helped = (statistics.median(column) for column in zip(*pairs, strict=True))
     report.say(f"bare interpreter {start * 1000:.0f} ms · --help {helped * 1000:.0f} ms")
     report.check("--help / bare start", helped / start, MOST_HELP_STARTS)
 
@@ -68,12 +72,14 @@ def measure_preview(report: Report, host: Host, server: Prometheus, repeat: int)
             one = run(preview(cli), cli)
             peak = max(peak, one.peak_mib)
             previews.append(one.seconds)
-            floors.append(bare_start(1) + bare_requests(requests))
+            floors.append(bare_start() + bare_requests(requests))
     size = len(host.running) + len(host.others)
     took, floor = statistics.median(previews), statistics.median(floors)
     verdicts = ", ".join(f"{count} {verdict}" for verdict, count in sorted(recording.verdicts.items()))
     report.say(f"{size} containers ({len(host.running)} running), {host.gpus} GPUs: {verdicts}")
+    asked = Counter(one.method + " " + re.sub("[0-9a-f]{64}", "ID", one.path) for one in recording.docker)
     report.say(f"  preview {took * 1000:.0f} ms · floor {floor * 1000:.0f} ms")
+    report.say("  " + " · ".join(f"{count} × {what}" for what, count in asked.items()))
     report.check("preview / floor", took / floor, MOST_FLOORS)
     report.check("Prometheus queries", len(recording.prometheus), MOST_QUERIES)
     report.check("Docker requests", len(recording.docker), size + MOST_EXTRA_DOCKER_REQUESTS)

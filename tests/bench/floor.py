@@ -25,9 +25,9 @@ def main(path: str) -> None:
         connection = docker if request["source"] == "docker" else prometheus
         connection.request(request["method"], request["target"], request["body"].encode() or None, request["headers"])
         answer = connection.getresponse()
-        answer.read()
+        body = answer.read()
         if answer.status not in {200, 204, 304, 404}:
-            raise SystemExit(f"{request['method']} {request['target']}: {answer.status}")
+            raise SystemExit(f"{request['method']} {request['target']}: {answer.status} {body[:300]!r}")
     print(time.perf_counter() - began)  # noqa: T201 -- the result
 
 

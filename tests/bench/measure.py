@@ -7,13 +7,12 @@ from __future__ import annotations
 
 import json
 import os
-import statistics
 import subprocess
 import sys
 import tempfile
 import urllib.parse
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -66,14 +65,9 @@ def run(argv: Sequence[str], cli: Cli | None = None) -> Run:
         return Run(took["seconds"], took["peak_mib"], done.stdout)
 
 
-def median(measure: Callable[[], float], repeat: int) -> float:
-    """Measure so often, and take the middle."""
-    return statistics.median(measure() for _ in range(repeat))
-
-
-def bare_start(repeat: int) -> float:
-    """Take the seconds that the interpreter needs to start and end."""
-    return median(lambda: run([sys.executable, "-c", "pass"]).seconds, repeat)
+def bare_start() -> float:
+    """Take the seconds that an interpreter with nothing to do needs to start and end."""
+    return run([sys.executable, "-c", "pass"]).seconds
 
 
 def record(cli: Cli, engine: Engine, server: Prometheus) -> Recording:

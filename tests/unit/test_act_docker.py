@@ -330,7 +330,7 @@ POLICY_BACK = "look, update no, look, stop 2, look, update always 3"
         row(
             "restarted since",
             STALE,
-            "started at 2026-03-02T03:31:07Z, had at 2026-03-02T01:00:00Z",
+            "started at 2026-03-02T03:31:07.500Z, had at 2026-03-02T01:00:00.123Z",
             "look",
             found={"started": AGAIN},
         ),
@@ -584,7 +584,7 @@ IN_PROGRESS = fails(409, f"removal of container {ID} is already in progress")
         row(
             "runs again after our stop",
             STALE,
-            "started at 2026-03-02T03:31:07Z",
+            "started at 2026-03-02T03:31:07.500Z",
             "look",
             found={"started": AGAIN},
             expect=STOPPED,
@@ -592,7 +592,7 @@ IN_PROGRESS = fails(409, f"removal of container {ID} is already in progress")
         row(
             "restarted between look and stop: stopped, but not removed",
             STALE,
-            "started at 2026-03-02T03:31:07Z",
+            "started at 2026-03-02T03:31:07.500Z",
             "look",
             found=EXITED | {"started": AGAIN},
             expect=STOPPED,
@@ -604,7 +604,7 @@ IN_PROGRESS = fails(409, f"removal of container {ID} is already in progress")
             "look",
             found=EXITED,
         ),
-        row("a running container is never removed, whatever was decided", STALE, "it is running now", "look"),
+        row("a running container is never removed, whatever was decided", STALE, "only what has ended", "look"),
         row("renamed", STALE, "called other now", "look", found=EXITED | {"name": "/other"}, expect=ENDED),
         row("re-created under its old name", NOOP, "already gone", "look", expect=ENDED, look=[recreated]),
         row(

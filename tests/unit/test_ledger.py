@@ -408,6 +408,13 @@ def test_a_container_that_cannot_be_read_for_a_moment_keeps_its_spell(ledger: Le
     assert ledger.history().spells == {}
 
 
+def test_a_container_that_cannot_be_judged_for_long_keeps_its_spell(ledger: Ledger) -> None:
+    """Spells of containers that are listed stay, however long the data is missing."""
+    tick(ledger, NOON, verdict(Kind.WARN))
+    tick(ledger, NOON + timedelta(days=8), verdict(Kind.UNKNOWN))
+    assert ledger.history().spells[KEY].seen == NOON
+
+
 # ── actions ──────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
@@ -436,10 +443,12 @@ def test_each_try_of_an_action_has_a_row_of_its_own(path: Path, ledger: Ledger) 
     ledger.intend(decision(Action.STOP), Action.REMOVE, NOON)
     ledger.conclude(decision(Action.STOP), done(Action.STOP, Status.FAILED), NOON)
     ledger.conclude(decision(Action.STOP), done(Action.EPILOG, Status.WITHHELD), NOON)
+    ledger.conclude(decision(Action.STOP), done(Action.STOP), NOON + TICK)
     assert rows(path, "SELECT action, status FROM actions ORDER BY id") == [
         ("stop", "failed"),
         ("remove", None),
         ("epilog", "withheld"),
+        ("stop", "done"),
     ]
 
 

@@ -40,7 +40,7 @@ from ds01_policy.model import (
 from ds01_policy.spells import progress
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
 NOON = datetime(2026, 3, 2, 12, 0, tzinfo=UTC)
 TICK = timedelta(minutes=5)
@@ -118,9 +118,8 @@ def no_table(path: Path) -> None:
 
 @pytest.mark.parametrize("damage", [garbage, cut_short, scribbled, unreadable_time, unknown_word, no_table])
 @pytest.mark.parametrize("way", ["evaluate", "preview"])
-def test_a_damaged_ledger_says_how_to_go_on(path: Path, damage: object, way: str) -> None:
+def test_a_damaged_ledger_says_how_to_go_on(path: Path, damage: Callable[[Path], None], way: str) -> None:
     """Whatever happened to the file, the error names it and the command that gets it out of the way, which works."""
-    assert callable(damage)
     damage(path)
     content = path.read_bytes()
 
@@ -140,6 +139,25 @@ def test_a_damaged_ledger_says_how_to_go_on(path: Path, damage: object, way: str
     subprocess.run(["sh", "-c", text.split("`")[1]], check=True, timeout=10)
     with Ledger.open(path) as ledger:
         assert ledger.history().spells == {}
+
+
+@pytest.mark.parametrize("damage", [garbage, cut_short, scribbled])
+def test_a_run_finds_damage_before_it_begins(path: Path, damage: Callable[[Path], None]) -> None:
+    """Opening looks at every page, not only at those that this tick will need."""
+    damage(path)
+    with pytest.raises(LedgerError, match="is damaged"):
+        Ledger.open(path)
+
+
+def test_a_row_that_makes_no_sense_stops_the_tick_whole(path: Path) -> None:
+    """Damage found while writing is named as such, and nothing of the tick stays."""
+    unreadable_time(path)
+    with Ledger.open(path) as ledger:
+        ledger.begin(NOON + 40 * TICK, Mode.ENFORCE, "sha256:1")
+        with pytest.raises(LedgerError, match="unreadable row"):
+            ledger.record(Snapshot(NOON + 40 * TICK, "gpu01", ()), Evaluation((), Demand(1, 1, high=True)), Plan())
+    with closing(sqlite3.connect(path)) as connection:
+        assert connection.execute("SELECT count(*) FROM ticks WHERE settled").fetchone() == (30,)
 
 
 def test_a_ledger_of_a_newer_version_is_left_alone(path: Path) -> None:

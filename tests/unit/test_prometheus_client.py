@@ -137,7 +137,7 @@ class TestAsking:
 
 
 FAULTS: dict[str, tuple[Answer, type[SourceError], str]] = {
-    "it hangs": (hang, SourceDown, "no whole answer within 0.6s"),
+    "it hangs": (hang, SourceDown, "gave no whole answer"),
     "it drips its headers": (drip_headers, SourceDown, "no whole answer"),
     "it drips its body": (drip_body, SourceDown, "no whole answer"),
     "it resets the connection": (reset, SourceDown, "broke the connection off"),
@@ -300,27 +300,37 @@ class TestSecrets:
             prometheus.close()
 
     @pytest.mark.parametrize("what", ["password_file", "bearer_token_file", "ca_file"])
-    @pytest.mark.parametrize("broken", ["missing", "a directory", "a pipe", "empty", "two lines", "binary"])
-    def test_a_broken_secret_is_named_and_never_shown(self, what: str, broken: str, tmp_path: Path) -> None:
-        """The error names the file; nothing is sent without the secret, and nothing of it is printed."""
-        path = tmp_path / "the-secret-file"
+    @pytest.mark.parametrize("broken", ["missing", "a directory", "a pipe"])
+    def test_a_secret_that_is_no_file_is_named(self, what: str, broken: str, tmp_path: Path) -> None:
+        """The error names the file, and nothing is sent without the secret. A pipe would hang whoever opens it."""
+        path = tmp_path / "the-secret"
         if broken == "a directory":
             path.mkdir()
         elif broken == "a pipe":
             os.mkfifo(path)
-        elif broken != "missing":
-            path.write_bytes({"empty": b"\n", "two lines": b"hunter2\nhunter3", "binary": b"hunter2\xff"}[broken])
-        if (what, broken) == ("password_file", "two lines"):
-            pytest.skip("a password may hold anything")
-        with serving(GOOD) as server:
-            prometheus = client(server, username="me", **{what: path})
-            if what == "ca_file" and broken in {"empty", "two lines", "binary"}:
-                pytest.skip("plain HTTP never looks into it")
-            with pytest.raises(SourceDown) as caught:
-                prometheus.query("up", AT)
-            assert "the-secret-file" in str(caught.value)
-            assert "hunter" not in str(caught.value)
-            assert not server.requests
+        with serving(GOOD) as server, pytest.raises(SourceDown, match=f"{what} .*/the-secret"):
+            client(server, username="me", **{what: path}).query("up", AT)
+        assert not server.requests
+
+    @pytest.mark.parametrize(
+        ("what", "content"),
+        [
+            ("password_file", b"\n"),
+            ("password_file", b"hunter2\xff"),
+            ("password_file", b"hunter2" * 10_000),
+            ("bearer_token_file", b""),
+            ("bearer_token_file", b"hunter2\nhunter3"),
+            ("bearer_token_file", "hunter2→".encode()),
+        ],
+        ids=["an empty line", "not text", "far too long", "empty", "two lines", "not ASCII"],
+    )
+    def test_a_secret_that_cannot_be_one_is_never_shown(self, what: str, content: bytes, tmp_path: Path) -> None:
+        """The error names the file and keeps what is in it to itself."""
+        (tmp_path / "the-secret").write_bytes(content)
+        with serving(GOOD) as server, pytest.raises(SourceDown, match=f"{what} .*/the-secret") as caught:
+            client(server, username="me", **{what: tmp_path / "the-secret"}).query("up", AT)
+        assert "hunter" not in str(caught.value)
+        assert not server.requests
 
     def test_a_secret_that_everybody_can_read_is_noted(self, tmp_path: Path) -> None:
         """It still works: locking the admin out would help nobody."""
@@ -436,3 +446,9 @@ class TestTls:
         url = https[0].replace("localhost", "127.0.0.1")
         with pytest.raises(SourceDown, match="no TLS certificate"):
             client(url, ca_file=https[1], timeout=timedelta(seconds=5)).query("up", AT)
+
+    def test_a_ca_file_that_holds_no_certificate_is_said_to(self, https: tuple[str, Path], tmp_path: Path) -> None:
+        """It is a problem of TLS, not of the network."""
+        (tmp_path / "nonsense.pem").write_text("nonsense")
+        with pytest.raises(SourceDown, match="see `ca_file`"):
+            client(https[0], ca_file=tmp_path / "nonsense.pem", timeout=timedelta(seconds=5)).query("up", AT)

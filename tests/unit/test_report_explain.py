@@ -35,6 +35,7 @@ from report_host import (
     TRAIN_IDLE,
 )
 
+from ds01_policy.logic import Truth
 from ds01_policy.model import (
     Container,
     Decision,
@@ -136,11 +137,11 @@ def test_missing_data_in_full() -> None:
 idle-gpu - unknown: Holds a GPU and uses nothing.
   why      gpu: stale (newest sample is 20m old)
   over     60m (idle_timeout, defaults)
-           CLAUSE              OVER  MEASURED                   SEEN  BY
-  unknown  gpu < 5%            60m   0% [0%, 41%]               60%   prometheus
-           stale: newest sample is 20m old
-  true     cpu < 1%            60m   0.1%                       99%   prometheus
-  true     network < 10 KiB/s  60m   12 B/s [12 B/s, 12.5 B/s]  99%   prometheus
+         CLAUSE              OVER  MEASURED                   SEEN  BY
+  stale  gpu < 5%            60m   0% [0%, 41%]               60%   prometheus
+  true   cpu < 1%            60m   0.1%                       99%   prometheus
+  true   network < 10 KiB/s  60m   12 B/s [12 B/s, 12.5 B/s]  99%   prometheus
+  stale: newest sample is 20m old
 
 Why is it not stopped?
   idle-gpu cannot tell (gpu: stale (newest sample is 20m old)), and what is not
@@ -156,6 +157,34 @@ untrusted_infrastructure: jax (222222222222) claims to be infrastructure; it is
 source_down: gpu metrics are stale
 """
     )
+
+
+@pytest.mark.parametrize(
+    ("missing", "detail", "row", "note"),
+    [
+        pytest.param(Missing.NO_SERIES, "", "no_series  gpu", "no_series: nobody has measured it", id="without words"),
+        pytest.param(Missing.NO_SERIES, "none", "no_series  gpu", "no_series: none", id="with the source's own words"),
+        pytest.param(
+            None, "", "unknown  gpu", "unknown: what is not covered may lie on either side of", id="only wide"
+        ),
+    ],
+)
+def test_a_gap_is_named_once_below_the_clauses(missing: Missing | None, detail: str, row: str, note: str) -> None:
+    """The clause says in one word what it lacks; the words stand once below, however many clauses lack it."""
+    pieces = tuple(
+        replace(piece, truth=Truth.UNKNOWN, reading=replace(piece.reading, value=None, missing=missing, detail=detail))
+        for piece in QUIET
+    )
+    text = explain_text(alone(replace(TRAIN_IDLE, kind=Kind.UNKNOWN, evidence=pieces)), Page(80), CLOCK)
+    assert row in text
+    assert text.count(f"  {note}") == 1
+    assert text.count("nothing  ") == 3
+
+
+def test_a_span_that_high_demand_shortened_says_so() -> None:
+    """The limit that was set and the time that is asked are both shown."""
+    text = explain_text(alone(replace(TRAIN_IDLE, for_=HOUR / 2)), Page(80), CLOCK)
+    assert "over     30m (idle_timeout, defaults), shortened from 60m while demand is high\n" in text
 
 
 def held(by: HeldBy, detail: str = "", **changes: Any) -> Decision:
@@ -223,7 +252,7 @@ def held(by: HeldBy, detail: str = "", **changes: Any) -> Decision:
         pytest.param(
             alone(replace(TRAIN_IDLE, kind=Kind.WARN, due_at=AT + 12 * MINUTE), mode=Mode.WARN),
             "finds it nearly due",
-            "at the earliest in 12m, 04:43, if the mode were enforce (it is warn)",
+            "at the earliest in 12m, 04:43",
             id="a date that the mode makes hypothetical",
         ),
         pytest.param(
@@ -258,7 +287,19 @@ def test_every_kind_and_every_guard_has_an_answer(known: About, why: str, when: 
     """Why is it not stopped, and when will it be: in words for each verdict and each guard."""
     said = answers(known, CLOCK)
     assert why in said.why
-    assert said.when == (f"idle-gpu: {when}",)
+    assert said.when[0] == f"idle-gpu: {when}"
+    assert said.when[1:] == (
+        (f"And that only once the mode is enforce: it is {known.mode}.",) if known.mode != "enforce" else ()
+    )
+
+
+def test_a_rule_s_own_mode_is_told_apart() -> None:
+    """A rule that only observes says so beside its date; the others do act."""
+    rules = tuple(replace(rule, mode=Mode.OBSERVE if rule.id == "max-runtime" else None) for rule in POLICY.rules)
+    assert answers(about(LLM, policy=replace(POLICY, rules=rules)), CLOCK).when == (
+        "idle-gpu: only once its condition has held for 60m",
+        "max-runtime: at the earliest in 60m, 05:31, if the rule's mode were enforce (it is observe)",
+    )
 
 
 @pytest.mark.parametrize(

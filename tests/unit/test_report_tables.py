@@ -21,6 +21,7 @@ from report_host import (
     OLD,
     OLD_LONG,
     PLAN,
+    QUIET,
     SNAPSHOT,
     STOP_OLD,
     STOP_TRAIN,
@@ -28,12 +29,14 @@ from report_host import (
     TRAIN_IDLE,
 )
 
+from ds01_policy.logic import Truth
 from ds01_policy.model import (
     Action,
     Demand,
     Evaluation,
     GpuClaim,
     Kind,
+    Missing,
     Mode,
     Outcome,
     Plan,
@@ -204,12 +207,28 @@ Nothing is due.
         pytest.param(Kind.UNKNOWN, False, id="nobody can tell, and it does not matter"),
     ],
 )
-def test_an_exemption_is_shown_where_it_makes_a_difference(beneath: Kind, *, shown: bool) -> None:
-    """What an exemption alone holds back is listed without being asked for; the rest is counted."""
-    verdict = replace(KEPT_IDLE, beneath=beneath)
+@pytest.mark.parametrize("by", ["keep_alive", "exempted", "infrastructure"])
+def test_an_exemption_is_shown_where_it_makes_a_difference(beneath: Kind, by: str, *, shown: bool) -> None:
+    """What somebody's exemption alone holds back is listed without being asked for; the site's own is only counted."""
+    verdict = replace(KEPT_IDLE, beneath=beneath, held_by=by)
+    shown = shown and by != "infrastructure"
     tick = replace(PREVIEW, evaluation=replace(EVALUATION, verdicts=(verdict,)), plan=Plan())
     assert ("\nexempt  kept" in page(tick)) is shown
     assert ("7 containers that nothing hits" in page(tick)) is not shown
+
+
+def test_signals_that_lack_the_same_thing_are_named_together() -> None:
+    """An exporter that is down is one reason, not one a signal."""
+    gaps = tuple(
+        replace(piece, truth=Truth.UNKNOWN, reading=replace(piece.reading, missing=missing, detail=detail))
+        for piece, missing, detail in zip(
+            QUIET, (Missing.STALE, Missing.STALE, Missing.NO_SERIES), ("20m old", "20m old", ""), strict=True
+        )
+    )
+    verdict = replace(JAX_IDLE, why="gpu: stale (20m old); cpu: stale (20m old); network: no_series", evidence=gaps)
+    printed = page(replace(PREVIEW, evaluation=replace(EVALUATION, verdicts=(verdict,)), plan=Plan()), 120)
+    assert "idle-gpu: gpu, cpu: stale (20m old); network: no_series\n" in printed
+    assert "1 unknown (gpu+cpu stale 1, network no_series 1)" in printed
 
 
 def test_problems_of_acting_are_shown_too() -> None:
