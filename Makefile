@@ -4,7 +4,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check -qq install --no-compile -c constraints.txt
-DEMO := ds01-policy --config config --replay tests/replay/demo
+DEMO := ds01-policy --config tests/replay/demo-config --replay tests/replay/demo
 DEMO_CONTAINER ?= train
 
 MAKEFLAGS += --no-print-directory

@@ -145,7 +145,11 @@ def _code(report: Report) -> Exit:
     """Failure weighs more than what was withheld."""
     if not report.history.writable or any(outcome.status is Status.FAILED for outcome in report.outcomes):
         return Exit.FAILED
-    if any(decision.held_by in (HeldBy.BUDGET, HeldBy.BREAKER) for decision in report.plan.decisions):
+    # Below enforce a budget withholds nothing: it only shows what it would withhold.
+    if any(
+        decision.held_by in (HeldBy.BUDGET, HeldBy.BREAKER) and decision.mode is Mode.ENFORCE
+        for decision in report.plan.decisions
+    ):
         return Exit.WITHHELD
     return Exit.DONE
 

@@ -20,8 +20,7 @@ from ds01_policy.units import Unit, parse_quantity
 
 def _threshold(value: Any) -> str:
     if isinstance(value, bool) or not isinstance(value, str | int | float):
-        what = "has no value: write" if value is None else f"{shown(value)} is not a threshold; write it with its unit,"
-        raise refuse("bad_threshold", f"{what} like 5%")
+        raise refuse("bad_threshold", f"{shown(value)} is not a threshold; write it with its unit, like 5%")
     return str(value)
 
 

@@ -110,18 +110,19 @@ class Tree:
 
     def misnamed(self) -> None:
         """Report files that are read by nobody because their name is nearly that of a policy file."""
-        known = [f"{kind}.yaml" for kind in KINDS]
         try:
             paths = sorted(self.directory.iterdir()) if self.directory else []
         except OSError as error:
             self.findings.append(Finding("unreadable", str(self.directory), 0, 0, f"can't be read: {error.strerror}"))
             return
         for path in paths:
-            if path.suffix in (".yaml", ".yml") and path.name not in known:
-                meant = closest(path.name, known)
-                if meant:
-                    message = "is read by nobody, so the shipped one would hold"
-                    self.findings.append(Finding("unknown_file", str(path), 0, 0, message, meant))
+            if path.suffix not in (".yaml", ".yml") or path.name in [f"{kind}.yaml" for kind in KINDS]:
+                continue
+            meant = closest(path.stem, (*KINDS, "rules"))
+            if meant:
+                message = "is read by nobody, so the shipped one would hold"
+                meant = "rules/" if meant == "rules" else f"{meant}.yaml"
+                self.findings.append(Finding("unknown_file", str(path), 0, 0, message, meant))
 
     def digest(self) -> str:
         """Hash the name and content of every file that was read: the same files give the same digest anywhere."""

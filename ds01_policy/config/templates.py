@@ -113,7 +113,7 @@ def check_signals(sandbox: ImmutableSandboxedEnvironment, document: Document) ->
         example = SIGNAL_EXAMPLES.get(str(document.get("signals", name, "kind")), {})
         queries = document.get("signals", name, "queries")
         for index in range(len(queries)) if example and isinstance(queries, list) else ():
-            for key in ("expr", "time"):
+            for key in ("expr", "time") if "offset" in example else ("expr",):
                 _check_promql(sandbox, document, ("signals", name, "queries", index, key), example)
 
 

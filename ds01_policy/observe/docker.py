@@ -198,7 +198,7 @@ class EngineDocker:
         connection.request(method, target, headers={"Accept": "application/json"})
         with connection.getresponse() as response:
             body = self._whole(response)
-            connection.reusable = not response.will_close
+            connection.reusable = True  # an announced close is made up for by http.client
             return response.status, response.headers, body
 
     def _whole(self, response: HTTPResponse) -> bytes:

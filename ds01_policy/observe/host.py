@@ -41,7 +41,7 @@ class LocalHost:
         if uid not in self._users:
             try:
                 self._users[uid] = pwd.getpwuid(uid).pw_name
-            except (KeyError, OverflowError, OSError):  # OverflowError: no UID is that large
+            except KeyError:
                 self._users[uid] = None
         return self._users[uid]
 
@@ -53,6 +53,6 @@ def unix_group_members(name: str) -> frozenset[str] | None:
     """
     try:
         group = grp.getgrnam(name)
-    except (KeyError, ValueError, OSError):
+    except (KeyError, ValueError):  # ValueError: no name may hold a null byte
         return None
     return frozenset(group.gr_mem) | {user.pw_name for user in pwd.getpwall() if user.pw_gid == group.gr_gid}

@@ -103,8 +103,8 @@ def shows_dockers_mounts(raw: Json) -> bool:
     layers = graph.get("Data") if isinstance(graph, dict) else None
     merged = layers.get("MergedDir") if isinstance(layers, dict) else None
     inside = (merged, raw.get("HostnamePath"), "/var/lib/docker/containers/id/hostname")
-    # ROOT/overlay2/layer/merged and ROOT/containers/id/hostname: the third folder up.
-    roots = {ups[2] for path in inside if isinstance(path, str) and len(ups := PurePosixPath(path).parents[:4]) == 4}  # noqa: PLR2004  ROOT is no less than /docker
+    # ROOT/overlay2/layer/merged and ROOT/containers/id/hostname: the third folder up, if there is one.
+    roots = {root for path in inside if isinstance(path, str) for root in PurePosixPath(path).parents[2:3]}
     mounts = raw.get("Mounts")
     for mount in mounts if isinstance(mounts, list) else ():
         if not isinstance(mount, dict) or mount.get("Type", "bind") != "bind":

@@ -14,6 +14,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from ds01_policy.model import History
+from ds01_policy.observe.envelope import BadQuery, SourceDown
+from ds01_policy.observe.gpus import NoGpuStack
 from ds01_policy.observe.ports import SourceError
 from ds01_policy.observe.recorded_values import (
     history_json,
@@ -48,13 +50,42 @@ class RecordingError(SourceError):
     """A recording cannot be written or read; the text says which file and what to do."""
 
 
+# The errors that the engine tells apart: a replay must raise the same kind.
+_KINDS: dict[str, type[SourceError]] = {
+    "source_down": SourceDown,
+    "bad_query": BadQuery,
+    "no_gpu_stack": NoGpuStack,
+}
+
+
 @dataclass(frozen=True, slots=True)
 class Kept:
-    """One answer as it was given, or the words of the SourceError that came instead."""
+    """One answer as it was given, or the words and the kind of the SourceError that came instead."""
 
     answer: Any = None
     error: str | None = None
+    kind: str = ""  # a key of _KINDS; empty: a plain SourceError
     place: str = ""  # file it was read from
+
+    @classmethod
+    def failed(cls, error: SourceError) -> Kept:
+        """Keep an error."""
+        return cls(error=str(error), kind=next((kind for kind, each in _KINDS.items() if isinstance(error, each)), ""))
+
+    @classmethod
+    def failed_in(cls, value: Json, place: str) -> Kept:
+        """Read an error back."""
+        return cls(error=str(value["error"]), kind=str(value.get("kind", "")), place=place)
+
+    def raised(self) -> SourceError | None:
+        """Give the error that came instead of an answer."""
+        return None if self.error is None else _KINDS.get(self.kind, SourceError)(self.error)
+
+    def json(self, write: Callable[[Any], Any]) -> Any:
+        """Write the answer, or the error in its place."""
+        if self.error is None:
+            return write(self.answer)
+        return {"error": self.error, "kind": self.kind} if self.kind else {"error": self.error}
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,20 +119,20 @@ def files_of(recording: Recording) -> dict[str, str]:
     for question, kept in sorted(recording.kept.items()):
         asked.setdefault(question[0], {})[question] = kept
     for kept in asked.get("containers", {}).values():
-        files["docker/containers.json"] = _or_error(kept, lambda listed: [redact_listed(entry) for entry in listed])
+        files["docker/containers.json"] = kept.json(lambda listed: [redact_listed(entry) for entry in listed])
     for (_, container), kept in asked.get("inspect", {}).items():
         name = f"docker/inspect/{re.sub('[^0-9a-f]', '_', container[:12])}.json"
         files[name] = _inspect_json(container, kept)
     if stats := asked.get("stat"):
         files["docker/stat.json"] = [
-            {"container": container, "path": path, **_or_error(kept, lambda stat: {"stat": stat_json(stat)})}
+            {"container": container, "path": path, **kept.json(lambda stat: {"stat": stat_json(stat)})}
             for (_, container, path), kept in stats.items()
         ]
     for number, ((_, promql, at), kept) in enumerate(asked.get("query", {}).items(), start=1):
-        answer = {"query": promql, "at": at, **_or_error(kept, query_json)}
+        answer = {"query": promql, "at": at, **kept.json(query_json)}
         files[f"prometheus/{number:02d}-{_slug(promql)}.json"] = answer
     for kept in asked.get("inventory", {}).values():
-        files["gpu.json"] = _or_error(kept, inventory_json)
+        files["gpu.json"] = kept.json(inventory_json)
     files["host.json"] = {
         "uid_of_process": {pid: kept.answer for (_, pid), kept in asked.get("uid", {}).items()},
         "user_of_uid": {uid: kept.answer for (_, uid), kept in asked.get("user", {}).items()},
@@ -111,13 +142,9 @@ def files_of(recording: Recording) -> dict[str, str]:
 
 def _inspect_json(container: str, kept: Kept) -> Json:
     """Keep the engine's own shape, so that a file reads like `docker inspect`."""
-    if kept.error is not None:
-        return {"Id": container, "error": kept.error}
-    return {"Id": container, "gone": True} if kept.answer is None else redact_inspect(kept.answer)
-
-
-def _or_error(kept: Kept, write: Callable[[Any], Any]) -> Any:
-    return {"error": kept.error} if kept.error is not None else write(kept.answer)
+    if kept.error is None and kept.answer is not None:
+        return redact_inspect(kept.answer)
+    return {"Id": container, **kept.json(lambda _: {"gone": True})}
 
 
 def _slug(promql: str) -> str:
@@ -186,7 +213,7 @@ _Found = dict[Question, Kept]
 
 def _containers(value: Any, name: str) -> _Found:
     if isinstance(value, dict):
-        return {("containers",): Kept(error=str(value["error"]), place=name)}
+        return {("containers",): Kept.failed_in(value, name)}
     if not isinstance(value, list):
         raise TypeError("it is neither a list nor an error")
     return {("containers",): Kept(value, place=name)}
@@ -196,9 +223,7 @@ def _inspect(value: Json, name: str) -> _Found:
     question = ("inspect", str(value["Id"]))
     if set(value) == {"Id", "gone"}:
         return {question: Kept(place=name)}
-    if set(value) == {"Id", "error"}:
-        return {question: Kept(error=str(value["error"]), place=name)}
-    return {question: Kept(value, place=name)}
+    return {question: Kept.failed_in(value, name) if "error" in value else Kept(value, place=name)}
 
 
 def _stat(value: list[Json], name: str) -> _Found:
@@ -228,7 +253,7 @@ def _host(value: Json, name: str) -> _Found:
 
 
 def _kept(value: Json, place: str, read: Callable[[Json], Any]) -> Kept:
-    return Kept(error=str(value["error"]), place=place) if "error" in value else Kept(read(value), place=place)
+    return Kept.failed_in(value, place) if "error" in value else Kept(read(value), place=place)
 
 
 _READERS: dict[str, Callable[[Any, str], _Found]] = {

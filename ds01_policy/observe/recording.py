@@ -98,7 +98,7 @@ class _Tape:
         try:
             answer = ask()
         except SourceError as error:
-            self.kept.setdefault(question, Kept(error=str(error)))
+            self.kept.setdefault(question, Kept.failed(error))
             raise
         self.kept.setdefault(question, Kept(answer))
         return answer

@@ -10,10 +10,10 @@ from typing import Any
 
 from ds01_policy.observe.ports import Json
 
-_LISTED = ("Id", "Names", "Image", "ImageID", "Created", "State", "Status", "Labels", "HostConfig", "Mounts")
+_LISTED = ("Id", "Names", "Image", "Created", "State", "Status", "Labels")
 _INSPECTED = (
-    "Id", "Created", "State", "Image", "Name", "RestartCount", "Driver", "GraphDriver", "HostnamePath", "Platform",
-    "ExecIDs", "HostConfig", "Mounts", "Config",
+    "Id", "Created", "State", "Image", "Name", "RestartCount", "Platform", "ExecIDs", "HostConfig",
+    "Mounts", "Config",
 )  # fmt: skip
 _CONFIG = ("Hostname", "User", "Tty", "OpenStdin", "Env", "Image", "Labels", "StopSignal", "StopTimeout", "WorkingDir")
 _NOT_OF_STATE = ("Health",)

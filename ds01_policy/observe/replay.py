@@ -69,8 +69,8 @@ class _Tape:
             raise SourceError(message)
         self._asked.add(question)
         kept = self._kept[question]
-        if kept.error is not None:
-            raise SourceError(kept.error)
+        if error := kept.raised():
+            raise error
         return kept.answer
 
     def unused(self) -> list[str]:

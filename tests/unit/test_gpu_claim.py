@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ds01_policy.gpu_claim import claim
@@ -104,6 +104,7 @@ RESOLVED = [
     pytest.param(cdi(f"nvidia.com/gpu={A}"), (WHOLE_A,), "--device (CDI)", id="nvidia.com/gpu=GPU-…"),
     pytest.param(cdi("nvidia.com/gpu=2:1"), (C7,), "--device (CDI)", id="nvidia.com/gpu=2:1"),
     pytest.param(cdi(f"nvidia.com/gpu={MIG_2}"), (C7,), "--device (CDI)", id="nvidia.com/gpu=MIG-…"),
+    pytest.param(cdi(f"nvidia.com/mig-1g.10gb={MIG_2}"), (C7,), "--device (CDI)", id="nvidia.com/mig-1g.10gb=MIG-…"),
     pytest.param(cdi("nvidia.com/gpu=gpu1"), (WHOLE_B,), "--device (CDI)", id="nvidia.com/gpu=gpu1"),
     pytest.param(cdi("nvidia.com/gpu=mig2:0"), (C9,), "--device (CDI)", id="nvidia.com/gpu=mig2:0"),
     pytest.param(cdi("management.nvidia.com/gpu=all"), ALL, "--device (CDI)", id="management.nvidia.com/gpu=all"),
@@ -408,6 +409,7 @@ ANYTHING = st.recursive(
 HOST_KEYS = ["DeviceRequests", "Runtime", "Devices", "DeviceCgroupRules", "Privileged"]
 
 
+@settings(deadline=None)
 @given(
     host=st.dictionaries(st.sampled_from(HOST_KEYS), ANYTHING, max_size=5) | ANYTHING,
     config=st.dictionaries(st.just("Env"), ANYTHING) | ANYTHING,
@@ -426,6 +428,7 @@ def test_whatever_an_inspect_holds_there_is_a_claim(
         assert found.unclear
 
 
+@settings(deadline=None)
 @given(
     st.lists(st.sampled_from(["0", "1", "2", "7", "2:0", "2:1", A, MIG_2, STRANGE, f"MIG-{C}/9/1", "x"]), max_size=5)
 )

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ds01_policy.model import Mount, State
@@ -296,6 +296,7 @@ FIELDS = [
 ]
 
 
+@settings(deadline=None)
 @given(field=st.sampled_from(FIELDS), value=ANYTHING)
 def test_whatever_a_field_holds_the_answer_is_a_container_or_malformed(field: tuple[str, ...], value: object) -> None:
     """No inspect, however mangled, ends the tick."""

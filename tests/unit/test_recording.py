@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import inspect as inspect_module
 import json
 import re
 import stat
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from ds01_policy.config.load import load
 from ds01_policy.model import (
     Container,
     Demand,
@@ -31,6 +33,9 @@ from ds01_policy.model import (
     SourceState,
     Spell,
 )
+from ds01_policy.observe import measure, snapshot
+from ds01_policy.observe.envelope import BadQuery, SourceDown
+from ds01_policy.observe.gpus import NoGpuStack
 from ds01_policy.observe.inspected import container_of
 from ds01_policy.observe.ports import FileStat, Inventory, Json, QueryResult, SourceError, Sources
 from ds01_policy.observe.recorded_values import (
@@ -43,6 +48,7 @@ from ds01_policy.observe.recorded_values import (
 )
 from ds01_policy.observe.recording import Recorder, RecordingError, Replay, replay
 from ds01_policy.report.document import document, dumps
+from ds01_policy.tick import look
 
 AT = datetime(2026, 3, 2, 3, 31, 0, 250000, tzinfo=UTC)
 ONE, TWO, GONE, BROKEN = "1" * 64, "2" * 64, "3" * 64, "4" * 64
@@ -143,10 +149,11 @@ class FakeGpus:
     """A driver with one GPU cut in two, or with nothing to say."""
 
     down: str = ""
+    kind: type[SourceError] = SourceError
 
     def inventory(self) -> Inventory:
         if self.down:
-            raise SourceError(self.down)
+            raise self.kind(self.down)
         devices = (MigDevice("MIG-a", 0, 7, 0), MigDevice("MIG-b", 1, 8, 0))
         gpus = (Gpu("GPU-1", 0, "00000000:09:00.0", 0, "A100", mig_enabled=True, mig_devices=devices), Gpu("GPU-2", 1))
         return Inventory(gpus, "nvml", ("tried nothing else",))
@@ -253,6 +260,68 @@ def test_a_replay_gives_the_same_document_byte_for_byte(of: Sources, tmp_path: P
     assert (again.at, again.host, again.history) == (AT, "gpu01", HISTORY)
     assert again.mismatches == []
     assert again.unused() == []
+
+
+class Whole(FakePrometheus):
+    """A Prometheus that answers every gauge with an hour of zeros and refuses every counter."""
+
+    def query(self, promql: str, at: datetime) -> QueryResult:
+        if "container_" in promql:
+            raise BadQuery("refuses the query (HTTP 422, many-to-many)")
+        ticks = [[at.timestamp() - 30 * back, "0"] for back in reversed(range(130))]
+        return QueryResult("matrix", [{"metric": {"UUID": "GPU-2"}, "values": ticks}])
+
+
+class Dead(FakePrometheus):
+    """A Prometheus that nobody answers for: the engine gives up after the first question."""
+
+    def query(self, promql: str, at: datetime) -> QueryResult:  # noqa: ARG002  the seam's shape
+        raise SourceDown("gave no whole answer in time")
+
+
+@pytest.mark.parametrize("prometheus", [Whole(), Dead(), None], ids=["answering", "down", "switched off"])
+@pytest.mark.parametrize(
+    "gpus", [FakeGpus(), FakeGpus("no answer"), FakeGpus("no driver", NoGpuStack)], ids=["up", "silent", "not there"]
+)
+def test_a_whole_tick_is_decided_again_byte_for_byte(
+    prometheus: FakePrometheus | None, gpus: FakeGpus, tmp_path: Path
+) -> None:
+    """The engine itself, on the shipped policy, asks a replay exactly what it asked the host, and finds the same."""
+    policy = load(None, unix_group=lambda _: None)
+    history = replace(HISTORY, writable=True)
+
+    def decided(of: Sources, at: datetime, remembered: History) -> str:
+        report = look(policy, of, at, remembered)
+        found = document("preview", "", Mode.OBSERVE, report.snapshot, report.evaluation, report.plan, all_=True)
+        return dumps(found) + repr(report)
+
+    recorder = Recorder(Sources(FakeDocker(), prometheus, gpus, FakeHost()), tmp_path / "host")
+    printed = decided(recorder.sources, AT, history)
+    recorder.finish(AT, history, VERSIONS)
+    again = replay(tmp_path / "host")
+    assert decided(again.sources, again.at, again.history) == printed
+    assert again.mismatches == []
+    assert again.unused() == []
+
+
+def test_every_kind_of_error_that_the_engine_tells_apart_comes_back(tmp_path: Path) -> None:
+    """A class of SourceError that observe catches by name must be raised again, or a replay would take another way."""
+    told_apart = {
+        name
+        for module in (snapshot, measure)
+        for names in re.findall(r"(?:except |isinstance\(\w+, )\(?([\w, ]+)", inspect_module.getsource(module))
+        for name in names.replace(" as error", "").split(", ")
+        if isinstance(each := getattr(module, name, None), type) and issubclass(each, SourceError)
+    } - {"SourceError", "Malformed"}  # Malformed is the engine's own finding about an answer
+    assert {"SourceDown", "BadQuery", "NoGpuStack"} <= told_apart
+    for name in told_apart:
+        kind = getattr(snapshot, name, None) or getattr(measure, name)
+        recorder = Recorder(Sources(FakeDocker(), None, FakeGpus("words", kind), FakeHost()), tmp_path / name)
+        with pytest.raises(kind, match="words"):
+            recorder.sources.gpu.inventory()
+        recorder.finish(AT, History(), {})
+        with pytest.raises(kind, match="words"):
+            replay(tmp_path / name).sources.gpu.inventory()
 
 
 def test_recording_passes_through_what_the_host_says(tmp_path: Path) -> None:
