@@ -129,15 +129,18 @@ def _by_signals(policy: Policy, snapshot: Snapshot, rule: Rule, container: Conta
         return verdict(
             Kind.CLEAR, f"in use: {phrase(leaves(whole.evidence, Truth.FALSE), policy.signals)}", None, whole.evidence
         )
-    gaps = leaves(whole.evidence, Truth.UNKNOWN)
-    why = "; ".join(
-        dict.fromkeys(f"{piece.label}: {piece.reading.missing or 'between the bounds'}{_dash(piece)}" for piece in gaps)
-    )
+    why = _gaps(leaves(whole.evidence, Truth.UNKNOWN))
     return verdict(Kind.UNKNOWN, why or "no clause of the rule applies to it", None, whole.evidence)
 
 
-def _dash(piece: Evidence) -> str:
-    return f" ({piece.reading.detail})" if piece.reading.detail else ""
+def _gaps(evidence: Iterable[Evidence]) -> str:
+    """Say what is missing, each reason once with the signals that it is about."""
+    signals: dict[str, dict[str, None]] = {}
+    for piece in evidence:
+        detail = f" ({piece.reading.detail})" if piece.reading.detail else ""
+        gap = f"{piece.reading.missing or 'between the bounds'}{detail}"
+        signals.setdefault(gap, {})[piece.label] = None
+    return "; ".join(f"{', '.join(labels)}: {gap}" for gap, labels in signals.items())
 
 
 @dataclass(frozen=True, slots=True)

@@ -170,8 +170,10 @@ def _sign(
             user = users.pop()
             return _Sign(user, f"mount {min(home for found, home in homes if found == user)}", firm=True)
         case "process":
-            user = user_of_uid(process_uid) if process_uid else None  # root runs most images, whoever started them
-            return _Sign(user, f"process uid {process_uid}", firm=True) if user else None
+            # Root runs most images, whoever started them; and many others run as 1000, whoever that is on this host. So
+            # it is better than nobody, proves nothing, and contradicts nobody.
+            user = user_of_uid(process_uid) if process_uid else None
+            return _Sign(user, f"process uid {process_uid}", firm=False) if user else None
 
 
 def _under_home(path: str, homes: tuple[str, ...]) -> tuple[str, str] | None:

@@ -6,6 +6,7 @@ Guards only weaken. Must not read a clock; decides nothing about idleness (evalu
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from datetime import timedelta
 from hashlib import sha256
 from typing import TYPE_CHECKING
 
@@ -22,10 +23,11 @@ from ds01_policy.model import (
     weakest,
 )
 from ds01_policy.rules import by_id
+from ds01_policy.spells import continued
 from ds01_policy.units import format_duration
 
 if TYPE_CHECKING:
-    from datetime import datetime, timedelta
+    from datetime import datetime
 
     from ds01_policy.model import Evaluation, History, Snapshot, Spell, Verdict
     from ds01_policy.policy import Policy
@@ -87,7 +89,7 @@ class _Due:
         """Build the act that is due, with the first of the guards that come before the budget."""
         if self.verdict.kind is not Kind.ACT:
             return None
-        return self._decision(self.rule.then, self._ledger() or self._notice() or self._breaker(), None)
+        return self._decision(self.rule.then, self._ledger() or self._notice() or self._breaker(), self._until())
 
     def _ledger(self) -> tuple[HeldBy, str] | None:
         if self.history.writable:
@@ -97,25 +99,31 @@ class _Due:
     def _breaker(self) -> tuple[HeldBy, str] | None:
         return (HeldBy.BREAKER, self.breaker) if self.breaker and self.rule.when is not None else None
 
+    def _until(self) -> datetime | None:
+        """Tell when the notice that was given is over; None: it is, or none was given."""
+        spell = self._warned()
+        if spell is None or spell.warned_at is None:
+            return None
+        until = spell.warned_at + self._length_of_notice(spell)
+        return until if until > self.snapshot.at else None
+
     def _notice(self) -> tuple[HeldBy, str] | None:
         if self.rule.warn is None:
             return None
         spell = self._warned()
         if spell is None or spell.warned_at is None:
             return HeldBy.NOTICE, "no warning has gone out yet"
-        notice = self._length_of_notice(spell)
-        until = spell.warned_at + notice
-        if self.snapshot.at < until:
+        notice, until = self._length_of_notice(spell), self._until()
+        if until is not None:
             left = format_duration(until - self.snapshot.at)
             reached = "" if spell.delivered or self.mode is Mode.OBSERVE else ", longer as nobody was provably reached"
             return HeldBy.NOTICE, f"warned, {left} of {format_duration(notice)} notice left{reached}"
         return None
 
     def _length_of_notice(self, spell: Spell) -> timedelta:
-        if self.rule.warn is None:
-            raise ValueError(self.rule.id)
+        given = self.rule.warn.notice if self.rule.warn is not None else timedelta()
         unreached = not spell.delivered and self.mode is not Mode.OBSERVE
-        return self.rule.warn.notice * (self.policy.settings.notify.unreached_notice if unreached else 1.0)
+        return given * (self.policy.settings.notify.unreached_notice if unreached else 1.0)
 
     def _warned(self) -> Spell | None:
         """Find the spell whose warning counts: this life, this rule, this mode or a stronger one, never interrupted."""
@@ -123,14 +131,13 @@ class _Due:
         spell = self.history.spells.get((container.id, self.rule.id))
         if spell is None or spell.warned_at is None or spell.warned_mode is None:
             return None
-        if spell.started_at != container.started_at or spell.warned_at > at:
+        if spell.warned_at > at:
             return None
         if spell.warned_mode.strength < self.mode.strength:
             return None
-        # A rule over signals proves idleness over its window only: if the last tick that saw it idle lies further
-        # back, nobody knows what happened in between, and the warning belonged to another spell.
-        proven = self.verdict.for_ if self.rule.when is not None else None
-        return None if proven is not None and at - spell.seen > proven else spell
+        # If the last tick that saw it due lies further back than what is proven now, nobody knows what happened in
+        # between, and the warning belonged to another spell.
+        return continued(spell, self.verdict, at)
 
     def _decision(
         self, actions: tuple[Action, ...], held: tuple[HeldBy, str] | None, act_at: datetime | None

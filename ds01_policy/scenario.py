@@ -57,7 +57,8 @@ def scenario(policy: Policy, row: Mapping[str, Any]) -> Scenario:
     """Build what a row describes.
 
     Keys of a row: `at`, `host`, `gpus` (names, or {name: number of GPU instances}), `down` (signals nobody answers),
-    `every` (between samples), `history` (last_tick, breaker, unwritable), and `containers`: name → words (see `_container`).
+    `every` (between samples), `history` (last_tick, breaker, unwritable), and `containers`: name → words, which
+    `_container` lists.
 
     Values are text, read as they stand: in YAML `0x60` would else be ninety-six.
 

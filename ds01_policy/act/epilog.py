@@ -6,20 +6,17 @@ Owns what counts as clean. Signals nobody and resets nothing.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from ds01_policy.model import Status
-from ds01_policy.observe.nvidia_smi import ask
-from ds01_policy.observe.nvidia_smi_query import parse_query
-from ds01_policy.observe.ports import SourceError
 from ds01_policy.text import plain
 from ds01_policy.units import Unit, format_quantity
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
     from ds01_policy.model import Decision
     from ds01_policy.observe.nvidia_smi_query import GpuStatus
-    from ds01_policy.policy import GpuSettings
 
 # An idle GPU shows some hundred MiB for the driver's own use; a MIG instance some tens.
 DRIVER_MEMORY_BYTES = 1024 * 2**20
@@ -27,21 +24,18 @@ DRIVER_MEMORY_BYTES = 1024 * 2**20
 
 @dataclass(frozen=True, slots=True)
 class Epilog:
-    """Asks `nvidia-smi` about the GPUs that the container held."""
+    """Looks at the GPUs that the container held. `look` gives every GPU by UUID, or in words why nobody could look."""
 
-    settings: GpuSettings
-    timeout: timedelta
+    look: Callable[[], Mapping[str, GpuStatus] | str]
 
     def __call__(self, decision: Decision) -> tuple[Status, str]:
         """Look at each GPU once. DONE: looked, with the finding in words. FAILED: nobody could look."""
         wanted = {ref.uuid for ref in decision.container.gpus.refs}
         if not wanted:
             return Status.NOOP, "it is not known which GPU it held"
-        try:
-            found = parse_query(ask(self.settings.nvidia_smi, ("-q", "-x"), self.timeout))
-        except SourceError as error:
-            return Status.FAILED, f"the GPU could not be looked at: {error}"
-        told = {gpu.uuid: gpu for gpu in found.gpus}
+        told = self.look()
+        if isinstance(told, str):
+            return Status.FAILED, f"the GPU could not be looked at: {told}"
         return Status.DONE, "; ".join(_finding(uuid, told.get(uuid)) for uuid in sorted(wanted))
 
 

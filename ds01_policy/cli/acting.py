@@ -5,7 +5,7 @@ Owns which hands a tick has. Decides nothing.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import timedelta
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
     from ds01_policy.cli.wiring import Progress, World
     from ds01_policy.model import Decision, Evaluation, Mode, Outcome, Plan
+    from ds01_policy.observe.nvidia_smi_query import GpuStatus
     from ds01_policy.observe.snapshot import Observed
     from ds01_policy.policy import Policy
     from ds01_policy.tick import Recheck
@@ -115,11 +116,22 @@ class _Hands:
             self.memory,
             now,
             self._grace,
-            Epilog(settings.gpu, settings.epilog.timeout),
+            Epilog(self._gpus),
         )
         names = ", ".join(sorted({decision.container.name for decision in decisions}))
         self.progress.say(f"acting on {names} …"[:100])
         return actuator.carry_out(decisions, recheck)
+
+    def _gpus(self) -> Mapping[str, GpuStatus] | str:
+        from ds01_policy.observe.nvidia_smi import ask
+        from ds01_policy.observe.nvidia_smi_query import parse_query
+
+        settings = self.policy.settings
+        try:
+            found = parse_query(ask(settings.gpu.nvidia_smi, ("-q", "-x"), settings.epilog.timeout))
+        except SourceError as error:
+            return str(error)
+        return {gpu.uuid: gpu for gpu in found.gpus}
 
     def _grace(self, decision: Decision) -> timedelta:
         try:

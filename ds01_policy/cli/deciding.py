@@ -39,6 +39,7 @@ def preview(options: Options, *, rule: str | None, all_: bool, json: bool) -> No
     _known_rule(policy, rule)
     world = world_of(options, policy)
     report = _looked(policy, world, "preview", policy.settings.mode, json=json)
+    _drifted(world)
     _print(policy, report, "preview", policy.settings.mode, json=json, all_=all_, rule=rule)
 
 
@@ -83,6 +84,7 @@ def evaluate(options: Options, *, mode: Mode | None, json: bool) -> None:
         _no_docker(policy, world, "evaluate", effective, str(down), json=json)
     finally:
         progress.done()
+    _drifted(world)
     _print(policy, report, "evaluate", effective, json=json)
     raise SystemExit(int(_code(report)))
 
@@ -96,6 +98,12 @@ def _looked(policy: Policy, world: World, command: str, mode: Mode, *, json: boo
         _no_docker(policy, world, command, mode, str(down), json=json)
     finally:
         progress.done()
+
+
+def _drifted(world: World) -> None:
+    """Say what a recording was asked that it has no answer to: then what is shown is not what happened."""
+    for mismatch in world.replay.mismatches if world.replay is not None else ():
+        sys.stderr.write(plain(f"not in this recording: {mismatch}", limit=500) + "\n")
 
 
 def _no_docker(policy: Policy, world: World, command: str, mode: Mode, why: str, *, json: bool) -> NoReturn:

@@ -121,8 +121,7 @@ def _folders(document: Document) -> list[str]:
 
 def _templates(tree: Tree, signals: Document) -> tuple[dict[str, str], Iterable[Document]]:
     """Read the message templates, and check them and those of the signals."""
-    sandbox = templates.environment()
-    templates.check_signals(sandbox, signals)
+    templates.check_signals(signals)
     texts, drafts = {}, []
     for name in templates.MESSAGES:
         file = tree.fetch(f"templates/{name}")
@@ -135,5 +134,5 @@ def _templates(tree: Tree, signals: Document) -> tuple[dict[str, str], Iterable[
         except UnicodeDecodeError:
             draft.report("encoding", (1, 1), "not UTF-8 text")
             continue
-        templates.check_message(sandbox, texts[name], draft)
+        templates.check_message(texts[name], draft)
     return texts, drafts

@@ -6,6 +6,7 @@ Owns the lists of variables. A name that nobody gives is an error at load, never
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from jinja2 import StrictUndefined, TemplateError, TemplateSyntaxError, meta, nodes
@@ -32,18 +33,23 @@ MESSAGE_EXAMPLE: Mapping[str, Any] = {
     "act_at": "2030-01-31 18:00 UTC",
     "notice": "10m",
     "actions": ["stop", "remove"],
-    "keep_alive_path": "/workspace/.keep-alive",
+    "keep_alive_path": "/workspace/.keep-alive",  # empty where the rule does not honour the file
     "keep_alive_max": "24h",
     "mounts": ["/home/alice → /workspace"],
     "mode": "enforce",
 }
 MESSAGE_VARIABLES = frozenset(MESSAGE_EXAMPLE)
+# The other way round, so that the other branches of a template are rendered too.
+_SPARSE = {"summary": "", "act_at": "", "actions": ["stop"], "keep_alive_path": "", "mounts": [], "mode": "warn"}
 
-# By kind of signal: what its PromQL can use; the last one must be used, or every window would show the same samples.
-SIGNAL_EXAMPLES: Mapping[str, Mapping[str, str]] = {
-    "gauge": {"uuids": "^(GPU-0)$", "ids": ".*(0123456789ab).*", "range": "3600s"},
-    "counter": {"uuids": "^(GPU-0)$", "ids": ".*(0123456789ab).*", "offset": "offset 3600s"},
+_PROMQL = {"uuids": "GPU-0", "ids": ".*(0123456789ab).*"}
+_EXAMPLES: Mapping[str, tuple[Mapping[str, Any], ...]] = {
+    "message": (MESSAGE_EXAMPLE, {**MESSAGE_EXAMPLE, **_SPARSE}),
+    "gauge": ({**_PROMQL, "range": "3600s"},),
+    "counter": ({**_PROMQL, "offset": "offset 3600s"}, {**_PROMQL, "offset": ""}),
 }
+# By kind of signal: which templates it has, and what they must use, or every window would show the same samples.
+_TEMPLATES = {"gauge": (("expr",), "range"), "counter": (("expr", "time"), "offset")}
 
 # Everything a template can do to itself while it is compiled and rendered.
 _RENDERING = (
@@ -57,7 +63,7 @@ Flaw = tuple[int, int, str, str]  # line and column in the template, message, su
 
 
 def environment() -> ImmutableSandboxedEnvironment:
-    """Make the sandbox all templates are rendered in: plain text, and a name nobody gave is an error."""
+    """Make the sandbox templates are rendered in: plain text, and a name nobody gave is an error."""
     return ImmutableSandboxedEnvironment(
         undefined=StrictUndefined,
         autoescape=False,  # a terminal and PromQL are no HTML; what goes there is cleaned where it is sent
@@ -66,71 +72,66 @@ def environment() -> ImmutableSandboxedEnvironment:
     )
 
 
-def flaws(sandbox: ImmutableSandboxedEnvironment, source: str, example: Mapping[str, Any]) -> list[Flaw]:
-    """Find what is wrong with a template: its syntax, names nobody gives, and what rendering the example shows."""
+@lru_cache(maxsize=256)  # whoever loads many policies, loads the same templates
+def flaws(kind: str, source: str) -> tuple[Flaw, ...]:
+    """Find what is wrong with a template of a kind (message, gauge, counter): syntax, names, what rendering shows."""
     if len(source) > MAX_LENGTH or not source.strip():
-        return [(1, 1, f"longer than {MAX_LENGTH} characters" if source.strip() else "is empty", "")]
+        return ((1, 1, f"longer than {MAX_LENGTH} characters" if source.strip() else "is empty", ""),)
     try:
-        return _flaws(sandbox, source, example)
+        return _flaws(environment(), source, _EXAMPLES[kind])
     except TemplateSyntaxError as error:
-        return [(error.lineno, 1, f"not a template: {error.message}", "")]
+        return ((error.lineno, 1, f"not a template: {error.message}", ""),)
     except _RENDERING as error:
-        return [(1, 1, f"can't be rendered: {error}"[:200], "")]
+        return ((1, 1, f"can't be rendered: {error}"[:200], ""),)
 
 
-def _flaws(sandbox: ImmutableSandboxedEnvironment, source: str, example: Mapping[str, Any]) -> list[Flaw]:
+def _flaws(
+    sandbox: ImmutableSandboxedEnvironment, source: str, examples: tuple[Mapping[str, Any], ...]
+) -> tuple[Flaw, ...]:
     tree = sandbox.parse(source)
     plain = all(isinstance(node, _PLAIN) for node in tree.find_all(nodes.Node))
     used = {node.name for node in tree.find_all(nodes.Name)} if plain else meta.find_undeclared_variables(tree)
-    undefined = used - set(example)
+    undefined = used - set(examples[0])
     if undefined:
-        return [_undefined(source, name, tree, example) for name in sorted(undefined)]
+        return tuple(_undefined(source, name, tree, examples[0]) for name in sorted(undefined))
     if plain:  # nothing is left that could go wrong, and compiling costs start-up time
-        return []
+        return ()
     template = sandbox.template_class.from_code(sandbox, sandbox.compile(tree), dict(sandbox.globals))
-    return [] if template.render(example).strip() else [(1, 1, "renders to nothing", "")]
+    empty = not all(template.render(example).strip() for example in examples)
+    return ((1, 1, "renders to nothing", ""),) if empty else ()
 
 
 def _undefined(source: str, name: str, tree: nodes.Template, example: Mapping[str, Any]) -> Flaw:
     line = min((node.lineno for node in tree.find_all(nodes.Name) if node.name == name), default=1)
-    word = (
-        re.search(rf"\b{re.escape(name)}\b", source.split("\n")[line - 1]) if line <= source.count("\n") + 1 else None
-    )
+    text = (source.split("\n") + [""] * line)[line - 1]
+    word = re.search(rf"\b{re.escape(name)}\b", text)
     message = f"undefined variable {name!r}; there are: {', '.join(sorted(example))}"
     return line, word.start() + 1 if word else 1, message, closest(name, example)
 
 
-def check_message(sandbox: ImmutableSandboxedEnvironment, text: str, document: Document) -> None:
+def check_message(text: str, document: Document) -> None:
     """Report what is wrong with a message template; `document` names the file."""
-    for line, col, message, suggestion in flaws(sandbox, text, MESSAGE_EXAMPLE):
+    for line, col, message, suggestion in flaws("message", text):
         document.report("template", (line, col), message, suggestion)
 
 
-def check_signals(sandbox: ImmutableSandboxedEnvironment, document: Document) -> None:
+def check_signals(document: Document) -> None:
     """Report what is wrong with the PromQL templates of signals.yaml, as far as its shape can be followed."""
     signals = document.get("signals")
     for name in signals if isinstance(signals, dict) else ():
-        example = SIGNAL_EXAMPLES.get(str(document.get("signals", name, "kind")), {})
-        queries = document.get("signals", name, "queries")
-        for index in range(len(queries)) if example and isinstance(queries, list) else ():
-            for key in ("expr", "time") if "offset" in example else ("expr",):
-                _check_promql(sandbox, document, ("signals", name, "queries", index, key), example)
+        kind, queries = document.get("signals", name, "kind"), document.get("signals", name, "queries")
+        if kind in ("gauge", "counter") and isinstance(queries, list):
+            for index in range(len(queries)):
+                _check_query(kind, document, ("signals", name, "queries", index))
 
 
-def _check_promql(
-    sandbox: ImmutableSandboxedEnvironment, document: Document, path: Path, example: Mapping[str, str]
-) -> None:
-    source = document.get(*path)
-    if not isinstance(source, str):
-        return
-    found = flaws(sandbox, source, example)
-    for _, _, message, suggestion in found:
-        document.report("template", document.at(path), message, suggestion)
-    *_, needed = example
-    if not found and not _uses(source, needed):
-        message = f"does not use {{{{ {needed} }}}}, so every window would show the same samples"
-        document.report("template", document.at(path), message)
-
-
-def _uses(source: str, name: str) -> bool:
-    return re.search(rf"\{{\{{-?\s*{name}\b", source) is not None
+def _check_query(kind: str, document: Document, path: Path) -> None:
+    keys, needed = _TEMPLATES[kind]
+    for key in keys:
+        source, at = document.get(*path, key), document.at((*path, key))
+        found = flaws(kind, source) if isinstance(source, str) else ()
+        for _, _, message, suggestion in found:
+            document.report("template", at, message, suggestion)
+        if isinstance(source, str) and not found and not re.search(rf"\{{\{{-?\s*{needed}\b", source):
+            message = f"does not use {{{{ {needed} }}}}, so every window would show the same samples"
+            document.report("template", at, message)

@@ -12,12 +12,17 @@ from datetime import datetime
 from ds01_policy.model.words import State
 
 
-@dataclass(frozen=True, slots=True, order=True)
+@dataclass(frozen=True, slots=True)
 class GpuRef:
     """What a container can hold and a metric is keyed by: a whole GPU, or one GPU instance (MIG) of it."""
 
     uuid: str  # of the physical GPU, `GPU-…`
     gpu_instance: int | None = None  # NVML's GPU instance id
+
+    def __lt__(self, other: GpuRef) -> bool:
+        """Order by GPU, a whole one before its instances."""
+        mine, its = (-1 if ref.gpu_instance is None else ref.gpu_instance for ref in (self, other))
+        return (self.uuid, mine) < (other.uuid, its)
 
     def __str__(self) -> str:
         """`GPU-…` or `GPU-…/gi7`."""

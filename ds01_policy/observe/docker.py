@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, urlsplit
 
 from ds01_policy.observe.inspected import is_container_id, parse_time, shows_dockers_mounts
-from ds01_policy.observe.ports import FileStat, Json, SourceError
+from ds01_policy.observe.ports import FileStat, Json, SourceError, SourceSlow
 
 if TYPE_CHECKING:
     from typing import Self
@@ -176,7 +176,9 @@ class EngineDocker:
             self._kept = _Connection(self._url)
             return self._exchange(self._kept, deadline, method, target)
         except (TimeoutError, BlockingIOError):  # the latter: so many wait for the engine that no more may queue
-            raise self._error(f"no whole answer to {method} {target} within {self._timeout_s:g} s") from None
+            raise SourceSlow(
+                str(self._error(f"no whole answer to {method} {target} within {self._timeout_s:g} s"))
+            ) from None
         except FileNotFoundError:
             raise self._error("no such socket; is Docker running, and is docker.url right?") from None
         except PermissionError:

@@ -21,6 +21,10 @@ class SourceError(Exception):
     """A source did not answer, or answered something that cannot be believed. The text is for the admin."""
 
 
+class SourceSlow(SourceError):
+    """A source did not answer in time."""
+
+
 @dataclass(frozen=True, slots=True)
 class FileStat:
     """A file inside a container, as Docker's archive stat header shows it."""
@@ -95,5 +99,3 @@ class Sources:
     prometheus: PrometheusSource | None
     gpu: GpuSource
     host: HostSource
-
-

@@ -16,9 +16,9 @@ from ds01_policy.gpu_claim import claim
 from ds01_policy.identity import identify
 from ds01_policy.model import KeepAlive, Problem, Snapshot, SourceState
 from ds01_policy.observe.gpus import NoGpuStack
-from ds01_policy.observe.inspected import Malformed, container_of
+from ds01_policy.observe.inspected import container_of
 from ds01_policy.observe.measure import measure
-from ds01_policy.observe.ports import SourceError
+from ds01_policy.observe.ports import SourceError, SourceSlow
 from ds01_policy.span import questions
 
 if TYPE_CHECKING:
@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 
 # A life that begins within this of the end of the one before belongs to the same chain.
 RESTART_GAP = timedelta(minutes=15)
+# So many inspects may run into the timeout in one tick.
+PATIENCE = 3
 # Fewer than this, and a host may well have gone empty between two ticks.
 SUSPICIOUSLY_MANY = 3
 
@@ -67,7 +69,7 @@ def observe(
     """
     problems: list[Problem] = []
     inventory, gpu_state = _inventory(sources, problems)
-    containers = _containers(policy, sources, history, inventory, only, problems)
+    containers = _containers(policy, sources, history, inventory, at, only, problems)
     states = {"docker": SourceState(up=True)}
     lost = only is None and not containers and history.last_running >= SUSPICIOUSLY_MANY
     if lost:
@@ -103,22 +105,36 @@ def _containers(
     sources: Sources,
     history: History,
     inventory: Inventory | None,
+    at: datetime,
     only: Collection[str] | None,
     problems: list[Problem],
 ) -> list[Container]:
     try:
-        ids = [str(entry["Id"]) for entry in sources.docker.containers()] if only is None else list(only)
+        ids = _in_turn([str(entry["Id"]) for entry in sources.docker.containers()], at) if only is None else list(only)
     except (SourceError, KeyError) as error:
         raise DockerDown(str(error)) from error
     containers = []
-    for container_id in ids:
+    slow = 0
+    for number, container_id in enumerate(ids):
         try:
             raw = sources.docker.inspect(container_id)
             if raw is not None:
                 containers.append(_container(policy, sources, history, inventory, raw, problems))
-        except (SourceError, Malformed) as error:
+        except SourceError as error:
             problems.append(Problem("container_unreadable", f"{container_id[:12]}: {error}; left alone"))
+            slow += isinstance(error, SourceSlow)
+            if slow >= PATIENCE and number + 1 < len(ids):
+                # Each costs a whole timeout: the tick must end in time, and another one begins elsewhere in the list.
+                left = f"{len(ids) - number - 1} more containers were not looked at: Docker takes too long"
+                problems.append(Problem("docker_slow", left))
+                break
     return containers
+
+
+def _in_turn(ids: list[str], at: datetime) -> list[str]:
+    """Begin elsewhere in the list at each tick, so that some stuck containers never hide the others for ever."""
+    start = int(at.timestamp() // 60) % len(ids) if ids else 0
+    return ids[start:] + ids[:start]
 
 
 def _container(

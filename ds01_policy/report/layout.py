@@ -27,6 +27,7 @@ NARROWEST = 60  # columns; below that nothing readable fits
 _BESIDE = 30  # columns that text beside a lead needs; with less it goes below
 
 # `12 B/s < 10 KiB/s` and `Thu 04:12` are one thing to the eye: never broken inside.
+# Looked for from the start of a word only: from everywhere, one long word would take quadratic time.
 _AMOUNT = r"\S+(?: (?:[KMGT]i)?B(?:/s)?| W)?"
 _COMPARISON = rf"(?<!\S)(?:\S+ )?{_AMOUNT} [<>≤≥=≠] {_AMOUNT}"
 _ONE_THING = re.compile(rf"{_COMPARISON}|\d{{4}}-\d\d-\d\d \d\d:\d\d(?: UTC)?|\b[A-Z][a-z]{{2}} \d\d:\d\d\b")

@@ -306,6 +306,13 @@ POLICY_BACK = "look, update no, look, stop 2, look, update always 3"
         row(
             "a --rm container removes itself", DONE, "removed itself", "look, stop 2, look", found={"auto_remove": True}
         ),
+        row(
+            "a --rm container's policy cannot be set",
+            DONE,
+            "removed itself",
+            "look, stop 2, look",
+            found={"auto_remove": True, "policy": "always"},
+        ),
         row("gone before the first look", NOOP, "already gone", "look", look=[vanishes]),
         row("gone before the stop", NOOP, "already gone", "look, stop 2", stop=[vanishes]),
         row("gone before the update", NOOP, "already gone", "look, update no", found=ALWAYS, update=[vanishes]),
