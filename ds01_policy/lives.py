@@ -5,31 +5,19 @@ Owns what counts as one uninterrupted run: a restart is no way around a maximum 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from datetime import datetime
 
-    from ds01_policy.model import Container
+    from ds01_policy.model import Container, Life
 
 # A life that begins within this of the end of the one before belongs to the same run.
 RESTART_GAP = timedelta(minutes=15)
 # Docker shows only the end of the last life. If nobody looked for longer than this before that end, there may have
 # been a stop and a start in between that nobody saw, so the run is not held to have gone on.
 UNSEEN_AT_MOST = timedelta(hours=1)
-
-
-@dataclass(frozen=True, slots=True)
-class Life:
-    """What the ledger remembers of the newest life of a container that it saw."""
-
-    container: str  # 64 hex
-    started_at: datetime
-    running_since: datetime  # start of the first life of the run it belongs to
-    last_seen: datetime  # last tick that saw it
-    ended_at: datetime | None = None  # None: it was alive when last seen
 
 
 def running_since(container: Container, previous: Life | None) -> datetime | None:

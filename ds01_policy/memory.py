@@ -115,6 +115,13 @@ class Memory:
         except (LedgerError, AuditError) as error:
             raise MemoryLost(str(error)) from error
 
+    def close(self) -> None:
+        """Let go of both files."""
+        if self._ledger is not None:
+            self._ledger.close()
+        if self._audit is not None:
+            self._audit.close()
+
     def _opened(self) -> tuple[Ledger, Audit]:
         if self._ledger is None or self._audit is None:
             raise MemoryLost("neither ledger nor audit log is open")
@@ -126,8 +133,11 @@ def remembered(state_dir: Path) -> History:
     try:
         ledger = Ledger.open_readonly(state_dir / LEDGER)
     except LedgerError as error:
-        return History(writable=True, unwritable_why=str(error))
+        return History(unwritable_why=str(error))
     if ledger is None:
         return History()
-    with ledger:
-        return ledger.history()
+    try:
+        with ledger:
+            return ledger.history()
+    except LedgerError as error:
+        return History(unwritable_why=str(error))

@@ -20,7 +20,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from importlib.util import find_spec
 from pathlib import Path
-from threading import Thread
+from threading import Semaphore, Thread
 from typing import TYPE_CHECKING
 
 from ds01_policy.act.message import STOPPED, WARNING, Message, message
@@ -35,6 +35,8 @@ if TYPE_CHECKING:
 
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]{0,30})://.")
 _APPRISE_CHILD = Path(__file__).with_name("apprise_child.py")
+# Each service is an interpreter that starts; many at once would slow one another past their timeout.
+_SERVICES = Semaphore(4)
 _POLL_S = 0.02
 _REAP_S = 1.0
 
@@ -158,7 +160,8 @@ def _to_service(url: str, text: Message, timeout_s: float) -> _Sent:
     job = json.dumps({"url": url, "title": text.subject, "body": text.text})
     try:
         # -P: with the script's folder on its path, it would import our docker.py for docker.
-        status = _run([sys.executable, "-P", str(_APPRISE_CHILD)], job, timeout_s)
+        with _SERVICES:
+            status = _run([sys.executable, "-P", str(_APPRISE_CHILD)], job, timeout_s)
     except OSError as error:
         return _Sent(f"cannot be started ({error.strerror})")
     match status:

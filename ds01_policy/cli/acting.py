@@ -6,7 +6,7 @@ Owns which hands a tick has. Decides nothing.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from contextlib import closing, suppress
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from pathlib import Path
@@ -43,7 +43,8 @@ def locked_tick(policy: Policy, world: World, mode: Mode, progress: Progress) ->
     try:
         with RunLock(state_dir / "lock"):
             memory = Memory(state_dir, world.sources.host.name(), lambda container: _is_up(world, container))
-            return tick(policy, world.sources, memory, _Hands(policy, memory, world, progress), now, mode)
+            with closing(memory):
+                return tick(policy, world.sources, memory, _Hands(policy, memory, world, progress), now, mode)
     except Held as held:
         fail(Exit.LOCKED, [str(held)])
     except LockError as error:

@@ -64,12 +64,14 @@ Flaw = tuple[int, int, str, str]  # line and column in the template, message, su
 
 def environment() -> ImmutableSandboxedEnvironment:
     """Make the sandbox templates are rendered in: plain text, and a name nobody gave is an error."""
-    return ImmutableSandboxedEnvironment(
+    sandbox = ImmutableSandboxedEnvironment(
         undefined=StrictUndefined,
         autoescape=False,  # a terminal and PromQL are no HTML; what goes there is cleaned where it is sent
         trim_blocks=True,
         lstrip_blocks=True,
     )
+    del sandbox.globals["range"]  # here it is the name of a window, or of nothing
+    return sandbox
 
 
 @lru_cache(maxsize=256)  # whoever loads many policies, loads the same templates

@@ -22,8 +22,7 @@ if TYPE_CHECKING:
     from datetime import datetime
     from pathlib import Path
 
-    from ds01_policy.lives import Life
-    from ds01_policy.model import Action, Decision, Evaluation, Mode, Outcome, Plan, Snapshot, Status
+    from ds01_policy.model import Action, Decision, Evaluation, Life, Mode, Outcome, Plan, Snapshot, Status
 
 __all__ = ["RETENTION", "Intent", "Ledger", "LedgerError"]
 
@@ -81,7 +80,7 @@ class Ledger:
                 spells=spells.load_spells(connection),
                 last_kinds=spells.load_kinds(connection),
                 last_tick_at=schema.instant(tick[0]) if tick else None,
-                running_since={life.container: life.running_since for life in inventory.lives(connection).values()},
+                lives=inventory.lives(connection),
                 last_running=int(tick[1]) if tick else 0,
                 breaker_since=spells.breaker_since(connection),
             )

@@ -10,8 +10,8 @@ from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from ds01_policy.ledger.schema import clean, instant, instant_or_none, stamp, stamp_or_none
-from ds01_policy.lives import Life, running_since
-from ds01_policy.model import ALIVE
+from ds01_policy.lives import running_since
+from ds01_policy.model import ALIVE, Life
 
 if TYPE_CHECKING:
     import sqlite3

@@ -114,13 +114,24 @@ class Spell:
 
 
 @dataclass(frozen=True, slots=True)
+class Life:
+    """What the ledger remembers of the newest life of a container that it saw."""
+
+    container: str  # 64 hex
+    started_at: datetime
+    running_since: datetime  # start of the first life of the run it belongs to
+    last_seen: datetime  # last tick that saw it
+    ended_at: datetime | None = None  # None: it was alive when last seen
+
+
+@dataclass(frozen=True, slots=True)
 class History:
     """What earlier ticks left behind."""
 
     spells: Mapping[tuple[str, str], Spell] = field(default_factory=dict)  # by (container id, rule)
     last_kinds: Mapping[tuple[str, str], Kind] = field(default_factory=dict)  # the last tick's verdicts
     last_tick_at: datetime | None = None
-    running_since: Mapping[str, datetime] = field(default_factory=dict)  # by container id: chain of restarts
+    lives: Mapping[str, Life] = field(default_factory=dict)  # newest known life, by container id
     last_running: int = 0  # GPU containers that ran at the last tick
     breaker_since: datetime | None = None
     writable: bool = True

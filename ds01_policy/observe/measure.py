@@ -7,19 +7,20 @@ left), and the words for answers that are empty. Proves nothing: readings.py doe
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from ds01_policy.model import Answer, GpuRef, Missing, Problem, SourceState
 from ds01_policy.observe.envelope import BadQuery, SourceDown
 from ds01_policy.observe.ports import SourceError
 from ds01_policy.observe.promql import counter_query, gauge_query, subjects
-from ds01_policy.observe.samples import Gathered, counter_samples, gauge_samples
+from ds01_policy.observe.samples import STANDS_FOR, Gathered, counter_samples, gauge_samples
 from ds01_policy.policy import PrometheusSettings
 from ds01_policy.text import plain
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
-    from datetime import datetime, timedelta
+    from datetime import datetime
 
     from ds01_policy.model import Container, JoinKey
     from ds01_policy.observe.ports import PrometheusSource
@@ -116,7 +117,8 @@ def _ask(
     gauge = signal.kind == "gauge"
     uuids = (key.uuid for key in keys if isinstance(key, GpuRef))
     about = subjects(uuids, (container.id for container in needing))
-    promql = (gauge_query if gauge else counter_query)(query, about, windows)
+    late = timedelta(seconds=max(STANDS_FOR * _usual_s(asking), signal.lag_s))
+    promql = gauge_query(query, about, windows) if gauge else counter_query(query, about, windows, late)
     asking.queries += 1
     try:
         result = asking.source.query(promql, asking.at)

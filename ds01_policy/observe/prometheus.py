@@ -60,7 +60,8 @@ class LivePrometheus:
         """
         self.queries += 1
         params = {
-            "time": f"{at.timestamp():.3f}",
+            # Milliseconds, never rounded up: a sample that is newer than `at` must not come.
+            "time": f"{at.replace(microsecond=at.microsecond // 1000 * 1000).timestamp():.3f}",
             "timeout": f"{max(1, round(self._timeout_s * 1000))}ms",
             # Thanos alone knows these: rather no answer than a part of it; one row a series, not one a replica.
             "partial_response": "false",

@@ -74,8 +74,10 @@ def gauge_query(query: Query, about: Subjects, windows: Iterable[timedelta]) -> 
     return _render(query.expr, about, {"range": promql_duration(max(windows) + MARGIN)})
 
 
-def counter_query(query: Query, about: Subjects, windows: Iterable[timedelta]) -> str:
-    """Ask, in one query, for the counter and its sample times at each window's start and now.
+def counter_query(query: Query, about: Subjects, windows: Iterable[timedelta], late: timedelta) -> str:
+    """Ask, in one query, for the counter and its sample times at each window's start, just inside of it, and now.
+
+    `late` is how long before an instant a healthy series' sample may lie.
 
     Raises:
         BadQuery: when a template can't be rendered.
@@ -84,10 +86,24 @@ def counter_query(query: Query, about: Subjects, windows: Iterable[timedelta]) -
     terms = [
         f'label_replace(label_replace({_render(template, about, {"offset": _offset(ago)})}, "{AGO_LABEL}", '
         f'"{ago_text(ago)}", "", ""), "{PART_LABEL}", "{part}", "", "")'
-        for ago in sorted({NOW, *windows})
+        for ago in _instants(windows, late)
         for part, template in ((VALUE, query.expr), (TIME, query.time or ""))
     ]
     return " or ".join(terms)
+
+
+def _instants(windows: Iterable[timedelta], late: timedelta) -> list[timedelta]:
+    """Choose how long ago to look: now, each window's start, and an instant surely inside of it.
+
+    The sample before a window's start bounds the increase inside from above, the first one inside from below: without
+    it a busy container could not be told from one that was busy just before.
+    """
+    chosen = {NOW, *windows}
+    for window in sorted(windows):
+        inside = window - min(late, window / 2)
+        if not any(window / 2 <= ago <= inside for ago in chosen):
+            chosen.add(inside)
+    return sorted(chosen)
 
 
 def ago_text(ago: timedelta) -> str:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from ds01_policy.model import History
 from ds01_policy.observe.envelope import BadQuery, SourceDown
 from ds01_policy.observe.gpus import NoGpuStack
-from ds01_policy.observe.ports import SourceError
+from ds01_policy.observe.ports import SourceError, SourceSlow
 from ds01_policy.observe.recorded_values import (
     history_json,
     history_of,
@@ -55,6 +55,7 @@ _KINDS: dict[str, type[SourceError]] = {
     "source_down": SourceDown,
     "bad_query": BadQuery,
     "no_gpu_stack": NoGpuStack,
+    "slow": SourceSlow,
 }
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from ds01_policy.model import Gpu, History, Kind, MigDevice, Mode, Spell
+from ds01_policy.model import Gpu, History, Kind, Life, MigDevice, Mode, Spell
 from ds01_policy.observe.ports import FileStat, Inventory, QueryResult
 
 if TYPE_CHECKING:
@@ -105,7 +105,16 @@ def history_json(history: History) -> Json:
         "breaker_since": time_json(history.breaker_since),
         "writable": history.writable,
         "unwritable_why": history.unwritable_why,
-        "running_since": {key: time_json(at) for key, at in sorted(history.running_since.items())},
+        "lives": [
+            {
+                "container": life.container,
+                "started_at": time_json(life.started_at),
+                "running_since": time_json(life.running_since),
+                "last_seen": time_json(life.last_seen),
+                "ended_at": time_json(life.ended_at),
+            }
+            for _, life in sorted(history.lives.items())
+        ],
         "last_kinds": [
             {"container": container, "rule": rule, "kind": kind.value}
             for (container, rule), kind in sorted(history.last_kinds.items())
@@ -135,11 +144,21 @@ def history_of(value: Json) -> History:
         spells={(spell.container, spell.rule): spell for spell in spells},
         last_kinds={(each["container"], each["rule"]): Kind(each["kind"]) for each in value["last_kinds"]},
         last_tick_at=_maybe_time(value["last_tick_at"]),
-        running_since={key: time_of(at) for key, at in value["running_since"].items()},
+        lives={life["container"]: _life_of(life) for life in value["lives"]},
         last_running=int(value["last_running"]),
         breaker_since=_maybe_time(value["breaker_since"]),
         writable=bool(value["writable"]),
         unwritable_why=str(value["unwritable_why"]),
+    )
+
+
+def _life_of(value: Json) -> Life:
+    return Life(
+        container=value["container"],
+        started_at=time_of(value["started_at"]),
+        running_since=time_of(value["running_since"]),
+        last_seen=time_of(value["last_seen"]),
+        ended_at=_maybe_time(value["ended_at"]),
     )
 
 

@@ -6,7 +6,6 @@ Owns the order of asking and what one unreadable container costs (itself only). 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from ds01_policy.demand import demand_of
@@ -14,6 +13,7 @@ from ds01_policy.evaluate import evaluate
 from ds01_policy.exceptions import wanting_keep_alive
 from ds01_policy.gpu_claim import claim
 from ds01_policy.identity import identify
+from ds01_policy.lives import running_since
 from ds01_policy.model import KeepAlive, Problem, Snapshot, SourceState
 from ds01_policy.observe.gpus import NoGpuStack
 from ds01_policy.observe.inspected import container_of
@@ -29,8 +29,6 @@ if TYPE_CHECKING:
     from ds01_policy.observe.ports import Inventory, Json, Sources
     from ds01_policy.policy import Policy
 
-# A life that begins within this of the end of the one before belongs to the same chain.
-RESTART_GAP = timedelta(minutes=15)
 # So many inspects may run into the timeout in one tick.
 PATIENCE = 3
 # Fewer than this, and a host may well have gone empty between two ticks.
@@ -159,22 +157,8 @@ def _container(
         owner_proven=who.proven,
         group=policy.limits.group_of(who.owner),
         infrastructure=who.infrastructure,
-        running_since=running_since(facts, history),
+        running_since=running_since(facts, history.lives.get(facts.id)),
     )
-
-
-def running_since(container: Container, history: History) -> datetime | None:
-    """Find where the chain of lives that followed each other at once began: a restart is no way around a limit.
-
-    Docker keeps the end of the last life (`FinishedAt`) while the next one runs; the ledger knows where that chain
-    began. Without memory it is this life's start.
-    """
-    known = history.running_since.get(container.id)
-    if container.started_at is None or known is None:
-        return container.started_at
-    if container.finished_at is not None and container.started_at - container.finished_at > RESTART_GAP:
-        return container.started_at
-    return min(known, container.started_at)
 
 
 def _measure(
@@ -199,9 +183,6 @@ def _look_for_keep_alive(
     wanting = wanting_keep_alive(policy, evaluate(policy, snapshot, demand))
     if not wanting:
         return snapshot
-    kept_since = {
-        container: spell.kept_since for (container, _), spell in history.spells.items() if spell.kept_since is not None
-    }
     containers = []
     for container in snapshot.containers:
         if container.id not in wanting:
@@ -212,6 +193,16 @@ def _look_for_keep_alive(
         except SourceError as error:
             containers.append(replace(container, keep_alive_unreadable=str(error)))
             continue
-        keep_alive = KeepAlive(stat.modified_at, kept_since.get(container.id)) if stat else None
+        keep_alive = KeepAlive(stat.modified_at, _kept_since(container, history)) if stat else None
         containers.append(replace(container, keep_alive=keep_alive))
     return replace(snapshot, containers=tuple(containers))
+
+
+def _kept_since(container: Container, history: History) -> datetime | None:
+    """Find since when a keep-alive file has held this idle spell of this very life back."""
+    known = [
+        spell.kept_since
+        for (container_id, _), spell in history.spells.items()
+        if container_id == container.id and spell.started_at == container.started_at and spell.kept_since is not None
+    ]
+    return min(known, default=None)

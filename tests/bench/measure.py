@@ -33,6 +33,7 @@ class Run:
     """One process, from its start to its end."""
 
     seconds: float
+    cpu_s: float
     peak_mib: float
     stdout: str
 
@@ -62,7 +63,7 @@ def run(argv: Sequence[str], cli: Cli | None = None) -> Run:
         if done.returncode:
             raise SystemExit(f"{' '.join(argv)} ended with {done.returncode}: {done.stderr}")
         took = json.load(report)
-        return Run(took["seconds"], took["peak_mib"], done.stdout)
+        return Run(took["seconds"], took["cpu_s"], took["peak_mib"], done.stdout)
 
 
 def bare_start() -> float:

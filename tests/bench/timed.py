@@ -16,5 +16,6 @@ if __name__ == "__main__":
     child = os.posix_spawn(sys.argv[2], sys.argv[2:], os.environ)
     _, status, usage = os.wait4(child, 0)
     took = {"seconds": time.perf_counter() - began, "peak_mib": usage.ru_maxrss / 1024}
+    took["cpu_s"] = usage.ru_utime + usage.ru_stime
     Path(sys.argv[1]).write_text(json.dumps(took))
     sys.exit(os.waitstatus_to_exitcode(status))

@@ -84,23 +84,22 @@ def test_an_idle_host_is_read_in_three_queries(host: Callable[[History], Host], 
     there = host(idle(History(now).gpu(A, 0), "train"))
     train = there.container()
     there.measure(train)
-    for signal, low in (("gpu_utilization", 0.0), ("cpu_usage", 0.001), ("network_io", 10.0)):
+    for signal, truth in (("gpu_utilization", 0.0), ("cpu_usage", 0.001), ("network_io", 10.0)):
         for window in WINDOWS:
             reading = there.reading(signal, train, window)
             assert (reading.missing, reading.coverage) == (None, 1.0)
-            assert reading.low == pytest.approx(low, rel=0.1)
-            assert reading.high == pytest.approx(low, rel=0.2)
+            assert 0.6 * truth <= reading.low <= truth <= reading.high <= 1.2 * truth + 1e-9
     assert (there.source.queries, there.problems) == (3, [])
 
 
 GPU_CASES: dict[str, tuple[str | float, float, float, Missing | None]] = {
     "idle": (0, 0.0, 0.0, None),
     "half busy": (50, 0.5, 0.5, None),
-    "a new run after an idle hour": ("0x58m 100x2m", 0.03, 0.05, None),
+    "a new run after an idle hour": ("0x70m 100x2m", 0.03, 0.05, None),
     "one lone sample of zero": ("_x59m 0x2", 0.0, 1.0, Missing.LOW_COVERAGE),
-    "an exporter that hung 20 minutes ago": ("0x40m _x20m", 0.0, 0.35, Missing.STALE),
-    "NaN in between": ("0x30m NaNx10m 0x20m", 0.0, 0.2, Missing.LOW_COVERAGE),
-    "a sentinel in between": ("0x30m 9223372036854775794x10m 0x20m", 0.0, 0.2, Missing.LOW_COVERAGE),
+    "an exporter that hung 20 minutes ago": ("0x70m _x20m", 0.0, 0.35, Missing.STALE),
+    "NaN in between": ("0x60m NaNx10m 0x20m", 0.0, 0.17, Missing.LOW_COVERAGE),
+    "a sentinel in between": ("0x60m 9223372036854775794x10m 0x20m", 0.0, 0.17, Missing.LOW_COVERAGE),
     "nothing": ("0x1m _x3h", 0.0, 1.0, Missing.NO_SERIES),
 }
 
@@ -121,11 +120,11 @@ def test_gpus_read_as_intervals(
 
 def test_a_container_that_woke_is_seen_awake(host: Callable[[History], Host], now: float) -> None:
     """The last minutes say what the hour hides."""
-    there = host(History(now).gpu(A, "0x58m 100x2m"))
+    there = host(History(now).gpu(A, "0x70m 100x2m"))
     train = there.container()
     there.measure(train, signals=("gpu_utilization",))
     assert there.reading("gpu_utilization", train, HOUR).high < 0.05
-    assert there.reading("gpu_utilization", train, MINUTES).low > 0.3
+    assert there.reading("gpu_utilization", train, MINUTES).low == pytest.approx(0.3, abs=0.1)
 
 
 def test_mig_instances_read_as_ratios_of_their_own(host: Callable[[History], Host], now: float) -> None:
@@ -213,7 +212,8 @@ def test_containers_join_under_any_cgroup_driver(host: Callable[[History], Host]
     there = host(history)
     train = there.container()
     there.measure(train, signals=("cpu_usage",))
-    assert there.reading("cpu_usage", train).low == pytest.approx(0.5, rel=0.03)
+    reading = there.reading("cpu_usage", train)
+    assert (reading.low, reading.high) == pytest.approx((0.4, 0.5), abs=0.015)
     assert set(there.answers["cpu_usage"].series) == {train.id}
 
 
@@ -247,7 +247,7 @@ def test_two_collectors_do_not_add_up(host: Callable[[History], Host], now: floa
     train = there.container()
     there.measure(train, signals=("cpu_usage",))
     reading = there.reading("cpu_usage", train)
-    assert (reading.low, reading.high) == pytest.approx((0.5, 0.5), rel=0.03)
+    assert (reading.low, reading.high) == pytest.approx((0.4, 0.5), abs=0.015)
 
 
 def test_one_side_of_the_network_alone_is_no_reading(host: Callable[[History], Host], now: float) -> None:
@@ -272,7 +272,7 @@ def test_loopback_does_not_keep_a_container_awake(host: Callable[[History], Host
 def test_quiet_containers_that_are_looked_at_once_a_minute_are_known(
     host: Callable[[History], Host], now: float
 ) -> None:
-    """cAdvisor slows down for quiet containers; their newest sample may be a minute old."""
+    """A collector like cAdvisor slows down for quiet containers; their newest sample may be a minute old."""
     history = History(now, ahead="0s").cpu(id_of("train"), "0.001x119m _x80s", every=1)
     there = host(history)
     train = there.container()
@@ -317,7 +317,7 @@ def asked(url: str, promql: str, **settings: Any) -> list[dict[str, Any]]:
 def test_prometheus_takes_the_parameters_meant_for_thanos(server: str) -> None:
     """What it does not know it ignores, in a URL and in a form alike."""
     short = asked(server, "DCGM_FI_DEV_GPU_UTIL")
-    long = asked(server, "DCGM_FI_DEV_GPU_UTIL" + " or DCGM_FI_DEV_GPU_UTIL" * 50_000)
+    long = asked(server, "DCGM_FI_DEV_GPU_UTIL" + " or DCGM_FI_DEV_GPU_UTIL" * 1000)
     assert [row["metric"]["UUID"] for row in (*short, *long)] == [A, A]
     assert short[0]["value"][1] == long[0]["value"][1] == "5"
 
@@ -328,7 +328,7 @@ ERRORS: dict[str, tuple[str, str]] = {
         "DCGM_FI_DEV_GPU_UTIL * on () group_left () (up or DCGM_FI_DEV_GPU_UTIL or vector(1))",
         "HTTP 422",
     ),
-    "a huge form": ("up" + " or up" * 2_000_000, "HTTP 400"),
+    "a form beyond 10 MiB": ("up #" + "x" * 11_000_000, "HTTP 400"),
 }
 
 
@@ -342,10 +342,10 @@ def test_what_prometheus_refuses_is_a_bad_query_in_its_own_words(server: str, pr
 
 def test_a_query_that_takes_too_long_ends_in_time(server: str) -> None:
     """Prometheus is told how long we wait, and we do not wait longer."""
-    slow = "count_over_time(rate(DCGM_FI_DEV_GPU_UTIL[1h])[24h:50ms])"
+    slow = "max_over_time(quantile_over_time(0.5, DCGM_FI_DEV_GPU_UTIL[1h])[2h:1ms])"
     began = time.monotonic()
-    with pytest.raises(SourceDown):
-        asked(server, f"max({slow}) + min({slow})", timeout=timedelta(seconds=0.4))
+    with pytest.raises(SourceDown, match=r"no whole answer|took too long"):
+        asked(server, slow, timeout=timedelta(seconds=0.4))
     assert time.monotonic() - began < 1
 
 

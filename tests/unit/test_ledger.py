@@ -114,7 +114,7 @@ def test_a_new_ledger_is_private_and_remembers_nothing(path: Path, ledger: Ledge
     assert path.parent.stat().st_mode & 0o777 == 0o700
     history = ledger.history()
     assert (history.spells, history.last_kinds, history.last_tick_at) == ({}, {}, None)
-    assert (history.running_since, history.last_running, history.breaker_since) == ({}, 0, None)
+    assert (history.lives, history.last_running, history.breaker_since) == ({}, 0, None)
     assert history.writable
 
 
@@ -128,7 +128,7 @@ def test_what_one_run_writes_the_next_one_reads(path: Path) -> None:
     assert after == before
     assert after.last_kinds == {KEY: Kind.WARN, ("b" * 64, "idle-gpu"): Kind.CLEAR}
     assert (after.last_tick_at, after.last_running, after.breaker_since) == (NOON, 2, NOON)
-    assert after.running_since == {"a" * 64: STARTED, "b" * 64: STARTED}
+    assert {key: life.running_since for key, life in after.lives.items()} == {"a" * 64: STARTED, "b" * 64: STARTED}
 
 
 def everything(directory: Path) -> list[tuple[str, int, int, bytes]]:
@@ -280,13 +280,13 @@ def test_each_life_of_a_container_has_a_row_and_a_restart_continues_its_run(path
     again = container(started_at=NOON + timedelta(minutes=3), finished_at=NOON + timedelta(minutes=2))
     tick(ledger, NOON + TICK, containers=(again,))
     assert lives(path) == [("09:00", "12:00", "12:00", "12:02"), ("12:03", "12:05", "12:05", None)]
-    assert ledger.history().running_since == {"a" * 64: STARTED}
+    assert ledger.history().lives["a" * 64].running_since == STARTED
     assert ledger.lives()["a" * 64].started_at == NOON + timedelta(minutes=3)
     later = NOON + timedelta(hours=6)
     stopped = replace(again, state=State.EXITED, finished_at=NOON + timedelta(minutes=6))
     tick(ledger, NOON + 2 * TICK, containers=(stopped,))
     tick(ledger, later, containers=(replace(stopped, state=State.RUNNING, started_at=later),))
-    assert ledger.history().running_since == {"a" * 64: later}
+    assert ledger.history().lives["a" * 64].running_since == later
 
 
 def test_a_container_that_never_started_has_no_life(path: Path, ledger: Ledger) -> None:

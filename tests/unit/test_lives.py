@@ -6,8 +6,8 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from ds01_policy.lives import Life, running_since
-from ds01_policy.model import Container, State
+from ds01_policy.lives import running_since
+from ds01_policy.model import Container, Life, State
 
 MONDAY = datetime(2026, 3, 2, 0, 0, tzinfo=UTC)
 

@@ -42,7 +42,7 @@ from ds01_policy.observe.ports import SourceError
 from ds01_policy.observe.prometheus import LivePrometheus
 from ds01_policy.policy import PrometheusSettings
 
-AT = datetime(2026, 3, 2, 3, 31, 0, 250_000, tzinfo=UTC)
+AT = datetime(2026, 3, 2, 3, 31, 0, 250_999, tzinfo=UTC)
 GOOD = respond(vector(ROW))
 QUICK = timedelta(seconds=0.6)
 
@@ -63,11 +63,11 @@ def nobody() -> Iterator[str]:
 class TestAsking:
     @responses.activate
     def test_a_short_query_is_a_get_at_an_explicit_instant(self) -> None:
-        """What is sent is the query, the instant to the millisecond, and the wish for whole, deduplicated answers."""
+        """The query, the instant (not rounded up: no sample may be newer), the wish for whole, deduplicated answers."""
         params = {
             "query": "up",
             "time": "1772422260.250",
-            "timeout": "0.600s",
+            "timeout": "600ms",
             "partial_response": "false",
             "dedup": "true",
         }
@@ -82,7 +82,7 @@ class TestAsking:
         form = {
             "query": query,
             "time": "1772422260.250",
-            "timeout": "0.600s",
+            "timeout": "600ms",
             "partial_response": "false",
             "dedup": "true",
         }

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from ds01_policy.observe.envelope import BadQuery
 from ds01_policy.observe.promql import MOST_IDS, counter_query, gauge_query, subjects
 from ds01_policy.signals import Query
+from ds01_policy.units import parse_duration
 
 TRAIN, OTHER = "a1" * 32, "b2" * 32
 HOUR, MINUTES = timedelta(hours=1), timedelta(minutes=5)
@@ -77,10 +78,10 @@ def test_a_gauge_is_asked_for_its_longest_window_and_a_margin() -> None:
     assert gauge_query(query, subjects(["GPU-a"], []), {MINUTES, HOUR}) == 'util{UUID=~"GPU-a"}[3900s]'
 
 
-def test_a_counter_is_asked_for_each_start_and_now_in_one_query() -> None:
+def test_a_counter_is_asked_for_each_instant_in_one_query() -> None:
     """Values and their sample times, marked with how long ago and which is which."""
     query = Query("cpu {{ offset }}", time="timestamp(cpu {{ offset }})")
-    terms = counter_query(query, subjects([], [TRAIN]), {HOUR, timedelta(seconds=1.5)}).split(" or ")
+    terms = counter_query(query, subjects([], [TRAIN]), {timedelta(seconds=3)}, MINUTES).split(" or ")
     assert terms == [
         f'label_replace(label_replace({what}, "ds01_ago", "{ago}", "", ""), "ds01_part", "{part}", "", "")'
         for what, ago, part in [
@@ -88,10 +89,28 @@ def test_a_counter_is_asked_for_each_start_and_now_in_one_query() -> None:
             ("timestamp(cpu )", "0", "time"),
             ("cpu offset 1500ms", "1.5", "value"),
             ("timestamp(cpu offset 1500ms)", "1.5", "time"),
-            ("cpu offset 3600s", "3600", "value"),
-            ("timestamp(cpu offset 3600s)", "3600", "time"),
+            ("cpu offset 3s", "3", "value"),
+            ("timestamp(cpu offset 3s)", "3", "time"),
         ]
     ]
+
+
+@pytest.mark.parametrize(
+    ("windows", "instants"),
+    [
+        ("60m", "0 58.5m 60m"),
+        ("60m 5m", "0 3.5m 5m 58.5m 60m"),
+        ("60m 48m 5m", "0 3.5m 5m 46.5m 48m 60m"),
+        ("2m", "0 1m 2m"),
+    ],
+    ids=["just inside", "each window", "one may serve two", "never more than half a window inside"],
+)
+def test_each_window_is_looked_at_from_both_sides_of_its_start(windows: str, instants: str) -> None:
+    """What it grew since before the start bounds it from above, what it grew since just after from below."""
+    spans = {parse_duration(window) for window in windows.split()}
+    promql = counter_query(Query("x", time="t"), subjects([], []), spans, timedelta(seconds=90))
+    asked = sorted({float(ago) for ago in re.findall(r'"ds01_ago", "([^"]+)"', promql)})
+    assert asked == [0 if one == "0" else parse_duration(one).total_seconds() for one in instants.split()]
 
 
 @pytest.mark.parametrize("expr", ["x{{ window }}", "x{{", "x{{ ''.__class__.__mro__ }}"])

@@ -46,7 +46,7 @@ class Cli:
         self.config.mkdir()
         self.state.mkdir()
         self.env = {"PATH": os.environ.get("PATH", os.defpath), "HOME": str(base), "LANG": "C.UTF-8"}
-        self.env |= {"PYTHONPATH": str(REPOSITORY), "PYTHONDONTWRITEBYTECODE": "1", "NO_COLOR": "1"}
+        self.env |= {"PYTHONPATH": str(REPOSITORY), "NO_COLOR": "1"}
 
     def configure(
         self,
