@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
 import subprocess
 import time
 import xml.etree.ElementTree as ET
@@ -150,12 +149,14 @@ def test_the_config_directory_is_written(cli: Cli) -> None:
     assert "idle_timeout: 60m" in (cli.config / "limits.yaml").read_text()
 
 
-def test_the_program_runs_from_this_checkout(cli: Cli) -> None:
-    """What is run is this checkout's package, with an environment of its own."""
-    os.environ["DS01_POLICY_CONFIG"] = "/nowhere"
-    try:
-        with cli.start() as process:
-            process.communicate(timeout=30)
-        assert "DS01_POLICY_CONFIG" not in cli.env
-    finally:
-        del os.environ["DS01_POLICY_CONFIG"]
+def test_the_program_runs_with_a_timeout(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A run sees nothing of this session's settings, tells how it ended, and is killed when it takes too long."""
+    monkeypatch.setenv("DS01_POLICY_CONFIG", "/nowhere")
+    cli.configure(docker="unix:///nowhere.sock")
+    done = cli("preview", "--json")
+    assert (done.rc, done.json["command"]) == (3, "preview")
+    assert "/nowhere.sock" in done.stderr
+    with pytest.raises(AssertionError, match=r"not JSON \(exit code 3\)"):
+        _ = cli("preview").json
+    with pytest.raises(subprocess.TimeoutExpired):
+        cli("preview", timeout=0.01)
