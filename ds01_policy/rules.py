@@ -68,7 +68,7 @@ Condition = Clause | AllOf | AnyOf | NotOf
 
 
 @dataclass(frozen=True, slots=True)
-class Exception_:
+class Except:
     """One entry of `except`: a name that explain and metrics show, and what it means."""
 
     name: str  # infrastructure, exempted, keep_alive, younger_than, or the selector's own name
@@ -101,7 +101,7 @@ class Rule:
     match: Match
     for_: For
     then: tuple[Action, ...]
-    excepts: tuple[Exception_, ...] = ()
+    excepts: tuple[Except, ...] = ()
     when: Condition | None = None  # None: the rule asks how long the matched state has lasted
     warn: Warn | None = None
     mode: Mode | None = None

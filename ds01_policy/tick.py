@@ -18,11 +18,14 @@ from ds01_policy.plan import make_plan
 if TYPE_CHECKING:
     from datetime import datetime
 
-    from ds01_policy.model import Demand, Evaluation, Mode, Outcome, Snapshot, Verdict
+    from ds01_policy.model import Container, Demand, Evaluation, Mode, Outcome, Snapshot, Verdict
     from ds01_policy.observe.ports import Sources
     from ds01_policy.policy import Policy
 
 Recheck = Callable[[Sequence[Decision]], Mapping[str, str]]
+
+# Problems of a look that say that a container was not seen, though it may be there.
+UNSEEN = ("container_unreadable", "docker_slow")
 
 
 class MemoryLost(Exception):
@@ -117,22 +120,28 @@ def still_due(
         observed = observe(policy, sources, clock(), history, only=ids, demand=demand)
     except DockerDown as down:
         return {decision.id: f"could not look again: {down}" for decision in decisions}
+    seen = {container.id: container for container in observed.snapshot.containers}
     found = {
         (verdict.container.id, verdict.rule): verdict
         for verdict in evaluate(policy, observed.snapshot, demand).verdicts
     }
+    unseen = "; ".join(problem.detail for problem in observed.snapshot.problems if problem.code in UNSEEN)
     return {
-        decision.id: _changed(decision, found.get((decision.container.id, decision.verdict.rule)))
+        decision.id: _changed(
+            decision, seen.get(decision.container.id), found.get((decision.container.id, decision.verdict.rule)), unseen
+        )
         for decision in decisions
     }
 
 
-def _changed(decision: Decision, now: Verdict | None) -> str:
+def _changed(decision: Decision, after: Container | None, now: Verdict | None, unseen: str) -> str:
     """Say what differs between what was decided about and what is there now."""
-    if now is None:
-        return "it is gone, or the rule no longer matches it"
-    before, after = decision.container, now.container
+    before = decision.container
+    if after is None:
+        return f"it is gone, or could not be looked at again: {unseen}" if unseen else "it is gone"
     if after.started_at != before.started_at or after.state != before.state or after.name != before.name:
         was, is_now = (f"{one.name}, {one.state} since {one.started_at}" for one in (before, after))
         return f"it was {was}; it is {is_now}"
+    if now is None:
+        return "the rule no longer matches it"
     return "" if now.kind is Kind.ACT else f"{now.kind}: {now.why}"

@@ -1,12 +1,57 @@
-"""The command line: parse, wire, call, exit code. No policy."""
+"""The command line: parse, wire, call, exit code. No policy.
+
+Owns how the program ends when something unforeseen happens: with an exit code and one line, a traceback on request.
+"""
 
 from __future__ import annotations
 
+import io
+import os
 import sys
 
 
 def main() -> None:
     """Run `ds01-policy`."""
-    from ds01_policy.cli.app import app
+    _prepare_streams()
+    try:
+        try:
+            from ds01_policy.cli.app import app
 
-    app(args=sys.argv[1:], prog_name="ds01-policy")
+            app(args=sys.argv[1:], prog_name="ds01-policy")
+        finally:
+            sys.stdout.flush()  # here, where it can still be said that it failed
+    except KeyboardInterrupt:
+        sys.exit(_ended(130))
+    except BrokenPipeError:  # whoever read it had enough
+        sys.exit(_ended(1))
+    except Exception as error:  # noqa: BLE001  the last place where it can be caught, and told in words
+        _tell(error)
+        sys.exit(_ended(1))
+
+
+def _prepare_streams() -> None:
+    if sys.stdout is None:  # closed by who started us: its number must not go to the audit log
+        sys.stdout = io.TextIOWrapper(io.FileIO(os.devnull, "w"))
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # a locale that has no `≥` is no reason to fail
+
+
+def _tell(error: Exception) -> None:
+    if {"-v", "--verbose"}.intersection(sys.argv[1:]):
+        import traceback
+
+        traceback.print_exception(error)
+        return
+    from ds01_policy.text import plain
+
+    text = plain(f"{type(error).__name__}: {error}")
+    sys.stderr.write(f"ds01-policy: unexpected {text} (--verbose shows where)\n")
+
+
+def _ended(code: int) -> int:
+    """Throw away what stdout could not take: the interpreter would try again at exit, and complain."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, sys.stdout.fileno())
+    os.close(nowhere)
+    return code

@@ -8,11 +8,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
-
-from ds01_policy.model import Mode
 
 app = typer.Typer(
     help="Warns, stops and removes idle GPU containers on shared servers; never work that is going on.",
@@ -67,7 +65,9 @@ def preview(
 def evaluate(
     context: typer.Context,
     *,
-    mode: Annotated[Mode | None, typer.Option(help="Weaken the mode for this run.")] = None,
+    mode: Annotated[
+        Literal["observe", "warn", "enforce"] | None, typer.Option(help="Weaken the mode for this run.")
+    ] = None,
     json: Json = False,
 ) -> None:
     """Run one tick: observe, decide, act as far as the mode goes, record. What the timer runs."""

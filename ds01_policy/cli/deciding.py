@@ -65,11 +65,11 @@ def explain(options: Options, container: str, *, json: bool) -> None:
     sys.stdout.write(dumps(explain_document(about, clock)) if json else explain_text(about, page(), clock))
 
 
-def evaluate(options: Options, *, mode: Mode | None, json: bool) -> None:
+def evaluate(options: Options, *, mode: str | None, json: bool) -> None:
     """Run one tick."""
     policy = policy_of(options)
     world = world_of(options, policy)
-    effective = weakest(policy.settings.mode, mode)
+    effective = weakest(policy.settings.mode, Mode(mode) if mode else None)
     progress = Progress()
     try:
         if world.replay is not None:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from ds01_policy.config import groups, names, templates
 from ds01_policy.config.advice import Loaded, advice
 from ds01_policy.config.exemptions_file import ExemptionsFile, exemption
-from ds01_policy.config.files import KINDS, Tree, find_directory
+from ds01_policy.config.files import KINDS, Tree, find_directory, shipped
 from ds01_policy.config.identity_file import IdentityFile
 from ds01_policy.config.identity_file import convert as identity
 from ds01_policy.config.limits_file import LimitsFile, missing_default_group, unknown_limits
@@ -134,5 +134,6 @@ def _templates(tree: Tree, signals: Document) -> tuple[dict[str, str], Iterable[
         except UnicodeDecodeError:
             draft.report("encoding", (1, 1), "not UTF-8 text")
             continue
-        templates.check_message(texts[name], draft)
+        if file.data != (shipped()[0] / file.name).read_bytes():  # those are tried in the tests; trying costs time
+            templates.check_message(texts[name], draft)
     return texts, drafts

@@ -173,10 +173,10 @@ def rule(file: RuleFile, signals: Mapping[str, Signal], place: str) -> rules.Rul
     )
 
 
-def _except(entry: str | ExceptFile) -> rules.Exception_:
+def _except(entry: str | ExceptFile) -> rules.Except:
     if isinstance(entry, str):
-        return rules.Exception_(entry)
+        return rules.Except(entry)
     if entry.younger_than is not None:
-        return rules.Exception_("younger_than", younger_than=entry.younger_than)
+        return rules.Except("younger_than", younger_than=entry.younger_than)
     selector = next(entry.selectors())
-    return rules.Exception_(selector.name, selector=selector)
+    return rules.Except(selector.name, selector=selector)

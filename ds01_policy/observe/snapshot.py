@@ -5,6 +5,7 @@ Owns the order of asking and what one unreadable container costs (itself only). 
 
 from __future__ import annotations
 
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -66,8 +67,13 @@ def observe(
 
     """
     problems: list[Problem] = []
-    inventory, gpu_state = _inventory(sources, problems)
-    containers = _containers(policy, sources, history, inventory, at, only, problems)
+    with ThreadPoolExecutor(
+        1
+    ) as aside:  # the driver is another process that takes its time: Docker need not wait for it
+        asked = aside.submit(sources.gpu.inventory)
+        answers_of_docker = _inspect_all(sources, at, only, problems)
+        inventory, gpu_state = _inventory(asked, problems)
+    containers = _containers(policy, sources, history, inventory, answers_of_docker, problems)
     states = {"docker": SourceState(up=True)}
     lost = only is None and not containers and history.last_running >= SUSPICIOUSLY_MANY
     if lost:
@@ -85,9 +91,9 @@ def observe(
     return Observed(replace(snapshot, problems=tuple(dict.fromkeys(problems))), demand, lost)
 
 
-def _inventory(sources: Sources, problems: list[Problem]) -> tuple[Inventory | None, SourceState]:
+def _inventory(asked: Future[Inventory], problems: list[Problem]) -> tuple[Inventory | None, SourceState]:
     try:
-        inventory = sources.gpu.inventory()
+        inventory = asked.result()
     except NoGpuStack as error:  # a host without GPUs, or without their driver: said once, rules over clocks go on
         problems.append(Problem("no_gpu_stack", str(error)))
         return None, SourceState(up=False, detail=str(error))
@@ -98,34 +104,48 @@ def _inventory(sources: Sources, problems: list[Problem]) -> tuple[Inventory | N
     return inventory, SourceState(up=True, extra={"via": inventory.via})
 
 
-def _containers(
-    policy: Policy,
-    sources: Sources,
-    history: History,
-    inventory: Inventory | None,
-    at: datetime,
-    only: Collection[str] | None,
-    problems: list[Problem],
-) -> list[Container]:
+def _inspect_all(sources: Sources, at: datetime, only: Collection[str] | None, problems: list[Problem]) -> list[Json]:
+    """Ask Docker about every container; one that cannot be read costs itself only."""
     try:
         ids = _in_turn([str(entry["Id"]) for entry in sources.docker.containers()], at) if only is None else list(only)
     except (SourceError, KeyError) as error:
         raise DockerDown(str(error)) from error
-    containers = []
+    found = []
     slow = 0
     for number, container_id in enumerate(ids):
         try:
             raw = sources.docker.inspect(container_id)
             if raw is not None:
-                containers.append(_container(policy, sources, history, inventory, raw, problems))
+                found.append(raw)
         except SourceError as error:
-            problems.append(Problem("container_unreadable", f"{container_id[:12]}: {error}; left alone"))
+            problems.append(_unreadable(container_id, error))
             slow += isinstance(error, SourceSlow)
             if slow >= PATIENCE and number + 1 < len(ids):
                 # Each costs a whole timeout: the tick must end in time, and another one begins elsewhere in the list.
                 left = f"{len(ids) - number - 1} more containers were not looked at: Docker takes too long"
                 problems.append(Problem("docker_slow", left))
                 break
+    return found
+
+
+def _unreadable(container_id: str, error: SourceError) -> Problem:
+    return Problem("container_unreadable", f"{container_id[:12]}: {error}; left alone")
+
+
+def _containers(
+    policy: Policy,
+    sources: Sources,
+    history: History,
+    inventory: Inventory | None,
+    answers: Iterable[Json],
+    problems: list[Problem],
+) -> list[Container]:
+    containers = []
+    for raw in answers:
+        try:
+            containers.append(_container(policy, sources, history, inventory, raw, problems))
+        except SourceError as error:
+            problems.append(_unreadable(str(raw.get("Id")), error))
     return containers
 
 

@@ -118,6 +118,12 @@ def cli(tmp_path: Path) -> Cli:
 
 
 @pytest.fixture
+def host(cli: Cli, proxy: AgeProxy, prometheus_with: Callable[..., str]) -> Host:
+    """Configure a whole host: `host(History(now)…, mode="enforce")` gives its command line; see rig/host.py."""
+    return host_of(cli, proxy, prometheus_with)
+
+
+@pytest.fixture
 def now() -> float:
     """Unix seconds at the start of the test: where histories end."""
     return time.time()

@@ -10,7 +10,7 @@ from ds01_policy.identity import Identity
 from ds01_policy.limits import Limits
 from ds01_policy.model import Action, Container, Decision, Disposition, Kind, Mode, Mount, State, Verdict
 from ds01_policy.policy import KeepAliveSettings, NotifySettings, Policy, Settings
-from ds01_policy.rules import Exception_, For, Match, Rule, Warn
+from ds01_policy.rules import Except, For, Match, Rule, Warn
 
 NOW = datetime(2026, 3, 2, 3, 31, tzinfo=UTC)
 STARTED = datetime(2026, 3, 2, 1, 0, tzinfo=UTC)
@@ -59,7 +59,7 @@ def policy(*channels: str, keepable: bool = True, timeout_s: float = 5.0, **temp
         match=Match(),
         for_=For(limit="idle_timeout"),
         then=STOP_AND_REMOVE,
-        excepts=(Exception_("keep_alive"),) if keepable else (),
+        excepts=(Except("keep_alive"),) if keepable else (),
         warn=Warn(at=0.8, notice=timedelta(minutes=10)),
     )
     return Policy(

@@ -36,7 +36,7 @@ from ds01_policy.model import (
 )
 from ds01_policy.policy import Policy, Settings
 from ds01_policy.report.layout import Clock
-from ds01_policy.rules import AllOf, Clause, Exception_, For, Match, Rule, Selector, Warn
+from ds01_policy.rules import AllOf, Clause, Except, For, Match, Rule, Selector, Warn
 from ds01_policy.units import Unit
 
 AT = datetime(2026, 3, 2, 3, 31, tzinfo=UTC)
@@ -180,7 +180,7 @@ POLICY = Policy(
             Match((RUNNING, Selector("gpu", ("true",)))),
             For(limit="idle_timeout"),
             END,
-            (Exception_("keep_alive"),),
+            (Except("keep_alive"),),
             AllOf(tuple(Clause(each.reading.signal, "below", each.threshold) for each in QUIET)),
             Warn(0.8, 10 * MINUTE),
         ),

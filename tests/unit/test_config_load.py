@@ -17,7 +17,7 @@ from ds01_policy.identity import OwnerMatcher, TypeMatcher
 from ds01_policy.limits import limit_for
 from ds01_policy.model import Action, Container, Mode, State
 from ds01_policy.policy import Breaker, NotifySettings, Policy, Settings
-from ds01_policy.rules import AllOf, AnyOf, Clause, Exception_, For, NotOf, Selector, Warn
+from ds01_policy.rules import AllOf, AnyOf, Clause, Except, For, NotOf, Selector, Warn
 from ds01_policy.units import parse_duration
 
 # The blocks of the documentation, as an admin would paste them.
@@ -203,7 +203,7 @@ def test_the_documented_files_say_what_they_seem_to(tmp_path: Path) -> None:
     [rule] = policy.rules
     assert rule.mode is Mode.ENFORCE
     assert rule.for_ == For(limit="idle_timeout")
-    assert rule.excepts[3] == Exception_("younger_than", younger_than=timedelta(minutes=30))
+    assert rule.excepts[3] == Except("younger_than", younger_than=timedelta(minutes=30))
     assert rule.when == AllOf(
         (
             Clause("gpu_utilization", "below", 0.05),

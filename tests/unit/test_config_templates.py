@@ -62,6 +62,12 @@ def test_no_text_promises_what_a_rule_does_not_keep() -> None:
 
 
 @pytest.mark.parametrize("name", MESSAGES)
+def test_the_shipped_texts_have_no_flaw(name: str) -> None:
+    """Loading does not try these again, so they are tried here."""
+    assert flaws("message", (shipped()[0] / "templates" / name).read_text()) == ()
+
+
+@pytest.mark.parametrize("name", MESSAGES)
 @pytest.mark.parametrize(
     "values",
     [

@@ -6,7 +6,7 @@ import json
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ds01_policy.observe.envelope import read_envelope
@@ -138,6 +138,7 @@ NEARLY = st.fixed_dictionaries(
 
 
 @given(NEARLY | JSON, st.sampled_from([200, 200, 200, 204, 301, 400, 401, 404, 422, 431, 500, 503, 599]))
+@settings(deadline=None)
 def test_no_json_raises_anything_but_a_source_error(body: object, status: int) -> None:
     """Nothing that JSON can say crashes a tick; what is believed has the shape that was promised."""
     try:
@@ -153,6 +154,7 @@ def test_no_json_raises_anything_but_a_source_error(body: object, status: int) -
 
 
 @given(st.binary())
+@settings(deadline=None)
 def test_no_bytes_raise_anything_but_a_source_error(body: bytes) -> None:
     """Nor does anything that is no JSON."""
     with pytest.raises(SourceError):

@@ -365,7 +365,7 @@ def test_no_answer_that_is_well_formed_breaks_the_assembly(rows: Any, value: str
         "resultType": kind,
         "result": [
             {"metric": labels, "values": [list(sample) for sample in samples], "value": [NOW, value]}
-            for labels, samples in {tuple(labels.items()): (labels, samples) for labels, samples in rows}.values()
+            for labels, samples in {frozenset(labels.items()): (labels, samples) for labels, samples in rows}.values()
         ],
     }
     answers, _, _ = ask(Fake({"": read_data(data)}), questions={signal: frozenset({HOUR, MINUTES})})

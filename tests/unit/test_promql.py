@@ -6,7 +6,7 @@ import re
 from datetime import timedelta
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ds01_policy.observe.envelope import BadQuery
@@ -65,6 +65,7 @@ def test_of_many_containers_none_is_named(path: str, *, matches: bool) -> None:
 
 
 @given(st.lists(st.text()), st.lists(st.text()))
+@settings(deadline=None)
 def test_nothing_but_hex_enters_a_query(uuids: list[str], ids: list[str]) -> None:
     """Names that users write can't close the string, the selector or the regular expression."""
     about = subjects([f"GPU-{text}" for text in uuids] + uuids, ids)

@@ -108,10 +108,11 @@ def test_keys_are_the_text_they_were_written_as(loader: type) -> None:
 )
 def test_what_could_be_read_two_ways_is_refused_where_it_stands(loader: type, text: str, places: list[str]) -> None:
     """Each thing that is refused has its place, by either parser."""
-    if loader is yaml.SafeLoader and places[-1].endswith(" yaml"):
-        pytest.skip("the parser in Python puts syntax errors elsewhere")
     document = parse(text.encode(), "f.yaml", loader)
-    assert [f"{one.line}:{one.col} {one.slug}" for one in document.findings] == places
+    if loader is yaml.SafeLoader and places == [places[0].split()[0] + " yaml"]:  # Python's parser sees them elsewhere
+        assert [one.slug for one in document.findings] == ["yaml"]
+    else:
+        assert [f"{one.line}:{one.col} {one.slug}" for one in document.findings] == places
 
 
 def test_text_that_is_not_utf_8_is_refused_at_its_byte() -> None:
