@@ -6,10 +6,11 @@ Owns what each prints and its exit code. Decides nothing itself: tick.py does.
 from __future__ import annotations
 
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
 from ds01_policy.cli.exits import Exit, fail
-from ds01_policy.cli.wiring import Progress, World, page, policy_of, world_of
+from ds01_policy.cli.wiring import Progress, World, now, page, policy_of, world_of
 from ds01_policy.model import (
     Demand,
     Evaluation,
@@ -29,6 +30,8 @@ from ds01_policy.text import plain
 from ds01_policy.tick import Report, look
 
 if TYPE_CHECKING:
+    from datetime import datetime
+
     from ds01_policy.cli.app import Options
     from ds01_policy.policy import Policy
 
@@ -70,7 +73,7 @@ def evaluate(options: Options, *, mode: str | None, json: bool) -> None:
     policy = policy_of(options)
     world = world_of(options, policy)
     effective = weakest(policy.settings.mode, Mode(mode) if mode else None)
-    progress = Progress()
+    progress, began = Progress(), now()
     try:
         if world.replay is not None:
             from ds01_policy.cli.acting import replayed_tick
@@ -81,10 +84,12 @@ def evaluate(options: Options, *, mode: str | None, json: bool) -> None:
 
             report = locked_tick(policy, world, effective, progress)
     except DockerDown as down:
+        _measured(policy, world, None, effective, began)
         _no_docker(policy, world, "evaluate", effective, str(down), json=json)
     finally:
         progress.done()
     _drifted(world)
+    _measured(policy, world, report, effective, began)
     _print(policy, report, "evaluate", effective, json=json)
     raise SystemExit(int(_code(report)))
 
@@ -98,6 +103,20 @@ def _looked(policy: Policy, world: World, command: str, mode: Mode, *, json: boo
         _no_docker(policy, world, command, mode, str(down), json=json)
     finally:
         progress.done()
+
+
+def _measured(policy: Policy, world: World, report: Report | None, mode: Mode, began: datetime) -> None:
+    """Write the engine's own metrics; that they cannot be written changes nothing about the tick."""
+    if policy.settings.metrics_file is None or world.replay is not None:
+        return
+    from ds01_policy.metrics import families, last_success, success, text, write
+
+    path, ended = Path(policy.settings.metrics_file), now()
+    succeeded = ended.timestamp() if report is not None and success(report) else last_success(path)
+    try:
+        write(path, text(families(report, mode, began, ended, succeeded)))
+    except OSError as error:
+        sys.stderr.write(f"metrics_file {plain(str(path))} cannot be written: {error.strerror}\n")
 
 
 def _drifted(world: World) -> None:

@@ -23,6 +23,7 @@ from rig.cli import Cli  # noqa: E402
 from rig.daemon import NotReadyError  # noqa: E402
 from rig.engine import Engine, EngineError  # noqa: E402
 from rig.history import History  # noqa: E402
+from rig.host import Host, host_of  # noqa: E402
 from rig.prometheus import Prometheus, backfill, export_processes, serve  # noqa: E402
 from rig.proxy import Proxy, tcp  # noqa: E402
 

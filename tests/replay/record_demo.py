@@ -13,6 +13,7 @@ import tempfile
 import time
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 
 HERE = Path(__file__).parent
@@ -111,11 +112,21 @@ def measured(ids: dict[str, str], now: float) -> History:
     history.gpu(GPUS[11], "0x740m _x40m")
     history.gpu("GPU-5f2c0d1e-0000-4000-8000-0000000000aa", 0, gpu_instance=1)
     history.gpu("GPU-5f2c0d1e-0000-4000-8000-0000000000aa", 0.91, gpu_instance=2)
-    work = {"llm-finetune": 1.4, "slice-busy": 0.8, "four-gpus": 2.2, "long-run": 0.9, "woke-up": "0.0004x778m 0.9x2m"}
+    work: dict[str, str | float] = {
+        "llm-finetune": 1.4,
+        "slice-busy": 0.8,
+        "four-gpus": 2.2,
+        "long-run": 0.9,
+        "woke-up": "0.0004x778m 0.9x2m",
+    }
     for name, container in ids.items():
         cores = work.get(name, 0.0006)
         history.cpu(container, cores)
     return history
+
+
+def _given(at: datetime) -> datetime:
+    return at
 
 
 def policy_files(folder: Path, docker: str, prometheus: str, smi: Path) -> Path:
@@ -149,7 +160,7 @@ def main() -> None:
         for ago in (timedelta(minutes=30), timedelta(minutes=25)):
             memory = Memory(folder / "state", "gpu01", lambda _: True)
             at = datetime.now(UTC) - ago
-            tick(policy, sources, memory, DryRun(), lambda at=at: at)
+            tick(policy, sources, memory, DryRun(), partial(_given, at))
         shutil.rmtree(HERE / "demo", ignore_errors=True)
         history = remembered(folder / "state")
         recorder = Recorder(sources, HERE / "demo")

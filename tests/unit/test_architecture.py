@@ -15,7 +15,7 @@ MODULES = sorted(PACKAGE.rglob("*.py"))
 FLOORS: tuple[tuple[str, ...], ...] = (
     ("__main__",),
     ("cli",),
-    ("memory",),
+    ("memory", "metrics"),
     ("tick",),
     ("observe", "act", "ledger", "audit", "lock", "report", "config"),
     ("plan", "scenario"),

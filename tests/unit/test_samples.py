@@ -30,6 +30,7 @@ WHERE: dict[str, tuple[Signal, Query, dict[str, str], JoinKey | None]] = {
     "a whole GPU, where instances were asked for": (GPU, RATIO, {"UUID": "GPU-a"}, None),
     "an instance without a number": (GPU, RATIO, {"UUID": "GPU-a", "GPU_I_ID": "<<<NULL>>>"}, None),
     "an instance with another script's digit": (GPU, RATIO, {"UUID": "GPU-a", "GPU_I_ID": "٧"}, None),
+    "an instance with an endless number": (GPU, RATIO, {"UUID": "GPU-a", "GPU_I_ID": "9" * 5000}, None),
     "the old label of the UUID": (GPU, PERCENT, {"uuid": "GPU-a"}, None),
     "a label of one's own": (GPU, Query("x", uuid_label="gpu_uuid"), {"gpu_uuid": "GPU-a"}, A),
     "cgroupfs": (CPU, TOTAL, {"id": f"/docker/{TRAIN}"}, TRAIN),
@@ -134,6 +135,21 @@ def test_a_relabelled_series_covers_the_whole_window() -> None:
     )  # fmt: skip
 
 
+LASTING: dict[str, tuple[str, float, list[float]]] = {
+    "one and a half of its own spacings": ("0 0 0 0 90", 30, [120, 150]),
+    "no longer for having been NaN": ("0 NaN NaN NaN 0 NaN NaN NaN 0 NaN NaN NaN 90", 30, [360, 390]),
+    "no longer than is believed of any": ("0 0 0 0 90", 600, [2400, 2430, 2460, 2490]),
+}
+
+
+@pytest.mark.parametrize(("values", "every", "busy"), LASTING.values(), ids=LASTING)
+def test_beside_a_quiet_replica_the_last_busy_sample_stands(values: str, every: float, busy: list[float]) -> None:
+    """A series that ended fades by its own spacing, learnt from all its samples."""
+    quiet = row([(time, "0") for time in range(0, 4000, 30)], job="quiet")
+    found = gauge_samples(GPU, PERCENT, [row(steady(values, every)), quiet], {A}, usual_s=30, longest_s=75)
+    assert [time for time, value in found.series[A] if value > 0] == busy
+
+
 @given(
     st.lists(
         st.tuples(
@@ -196,6 +212,7 @@ BROKEN: dict[str, tuple[list[dict[str, Any]], list[Sample], int]] = {
     "a value without its time": ([counted(0, "value", "9"), *both(60, 9_900, 5)], [(9_900, 5)], 0),
     "a time without its value": ([counted(0, "time", "9990"), *both(60, 9_900, 5)], [(9_900, 5)], 0),
     "NaN": ([*both(60, 9_900, 5), counted(0, "time", "9990"), counted(0, "value", "NaN")], [(9_900, 5)], 1),
+    "infinity": ([*both(60, 9_900, 5), counted(0, "time", "9990"), counted(0, "value", "+Inf")], [(9_900, 5)], 1),
     "a negative counter": ([*both(60, 9_900, 5), *both(0, 9_990, -1)], [(9_900, 5)], 1),
     "a time that is none": (
         [counted(0, "time", "NaN"), counted(0, "value", "1"), *both(60, 9_900, 5)],
@@ -239,6 +256,10 @@ COUNTERS: dict[str, tuple[list[dict[float, Sample]], list[Sample]]] = {
         [(40, 20), (100, 50)],
     ),
     "the earliest time stands": ([{0: (100, 5), 60: (30, 1)}, {0: (90, 5), 60: (40, 1)}], [(30, 1), (90, 5)]),
+    "one time for two instants: the larger increase": (
+        [{0: (200, 50), 60: (40, 30), 90: (40, 30)}, {0: (200, 50), 60: (140, 20), 90: (110, 5)}],
+        [(40, 5), (200, 50)],
+    ),
     "neither is there now": ([{60: (40, 7), 90: (10, 5)}, {90: (10, 9)}], [(10, 5), (40, 7)]),
     "none": ([], []),
 }

@@ -20,10 +20,12 @@ from rig.nvidia_smi import SmiGpu, write_nvidia_smi
 # busybox's sleep takes no SIGTERM as process 1, so every stop takes its whole grace.
 LIMITS = """\
 version: 1
-defaults: {idle_timeout: 60m, max_runtime: 24h, gpu_hold_after_stop: 15m, container_hold_after_stop: 30m, stop_grace: 1s}
+defaults:
+  {idle_timeout: 60m, max_runtime: 24h, gpu_hold_after_stop: 15m, container_hold_after_stop: 30m, stop_grace: 1s}
 default_group: student
 groups: {student: {}}
-container_types: {docker: {}, native: {}, compose: {}, devcontainer: {idle_timeout: never}, unknown: {idle_timeout: 30m}}
+container_types:
+  {docker: {}, native: {}, compose: {}, devcontainer: {idle_timeout: never}, unknown: {idle_timeout: 30m}}
 unknown_owner: {idle_timeout: 30m}
 """
 
@@ -187,6 +189,6 @@ def host_of(cli: Cli, proxy: AgeProxy, prometheus_with: Callable[..., str]) -> H
     return configured
 
 
-def by_path(container: str, rest: str = "/json") -> str:
+def about(container: str, rest: str = "/json") -> str:
     """Match requests about one container, as `Proxy.fault` wants it."""
     return rf"^/containers/{container}{rest}(\?|$)"

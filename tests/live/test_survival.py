@@ -1,0 +1,307 @@
+"""What happens to an engine at work: containers vanish or change, Docker hangs, somebody kills it, two run at once."""
+
+from __future__ import annotations
+
+import json
+import signal
+import sqlite3
+import subprocess
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from rig.age_proxy import AgeProxy
+from rig.cli import Cli, Result
+from rig.engine import Engine
+from rig.host import OVERTIME, Host, about, audit, details, outcomes, plan, problems, run_all
+
+ALWAYS = {"flags": ["--restart=always"]}
+STOPPED_AND_REMOVED = "stop done, remove done, epilog done"
+LIST = r"^/containers/json"
+
+
+def clean(result: Result, rc: int = 0) -> dict[str, Any]:
+    """Check that a run ended as a program that is in control: that code, no traceback, one JSON document."""
+    assert "Traceback" not in result.stdout + result.stderr
+    assert result.rc == rc, result.stdout + result.stderr
+    return result.json
+
+
+# ── containers that vanish or change ─────────────────────────────────────────────────────────────────────────────────
+
+
+def test_a_container_may_vanish_at_any_call(engine: Engine, proxy: AgeProxy, host: Host) -> None:
+    """Each of these is removed by somebody else at another call of the same tick: no run fails, and the others go."""
+    at: dict[str, tuple[str, str, int, str]] = {  # name → method, path, which of them, what is told
+        "when-inspected": ("GET", "/json", 1, ""),
+        "when-asked-for-its-file": ("HEAD", "/archive", 1, "stop stale, remove withheld, epilog withheld"),
+        "when-looked-at-again": ("GET", "/json", 2, "stop stale, remove withheld, epilog withheld"),
+        "when-asked-again": ("HEAD", "/archive", 2, "stop noop, remove noop, epilog done"),
+        "before-the-stop": ("GET", "/json", 3, "stop noop, remove noop, epilog done"),
+        "at-the-update": ("POST", "/update", 1, "stop noop, remove noop, epilog done"),
+        "after-the-update": ("GET", "/json", 4, "stop noop, remove noop, epilog done"),
+        "at-the-stop": ("POST", "/stop", 1, "stop noop, remove noop, epilog done"),
+        "after-the-stop": ("GET", "/json", 4, STOPPED_AND_REMOVED),
+        "before-the-removal": ("GET", "/json", 5, STOPPED_AND_REMOVED),
+        "at-the-removal": ("DELETE", "", 1, STOPPED_AND_REMOVED),
+    }
+    others = {"goes-by-itself": {"flags": ["--rm"]}, "stays-up": {}}
+    names = {name: ALWAYS if name.endswith("update") else {} for name in at} | others
+    ids = dict(zip(names, run_all(engine, proxy, names, "3h"), strict=True))
+    faults = [proxy.fault(method, about(ids[name], path), nth, "vanish") for name, (method, path, nth, _) in at.items()]
+    host_cli = host(rules=OVERTIME)
+
+    told = clean(host_cli("evaluate", "--json"))
+    assert all(fault.fired.is_set() for fault in faults)
+    expected = {name: words for name, (*_, words) in at.items() if words}
+    assert outcomes(told) == expected | dict.fromkeys(others, STOPPED_AND_REMOVED)
+    assert engine.ids() == []
+    after = clean(host_cli("evaluate", "--json"))
+    assert (after["plan"], after["outcomes"], after["containers"]) == ([], [], [])
+
+
+def test_what_is_no_longer_what_was_decided_about_lives(engine: Engine, proxy: AgeProxy, host: Host) -> None:
+    """Restarted, renamed, paused or kept alive between the plan and the act, a container is left alone: STALE."""
+
+    def touch(container: str) -> None:
+        engine.exec(container, "touch", "/workspace/.keep-alive")
+
+    def restart(container: str) -> None:
+        engine.cli("restart", "-t", "0", container)
+
+    def rename(container: str) -> None:
+        engine.cli("rename", container, f"x-{container[:8]}")
+
+    def pause(container: str) -> None:
+        engine.cli("pause", container)
+
+    at: dict[str, tuple[Callable[[str], None], str, int]] = {  # name → what somebody does, at which look
+        "restarted": (restart, "/json", 2),
+        "renamed": (rename, "/json", 2),
+        "paused": (pause, "/json", 2),
+        "kept": (touch, "/archive", 2),
+        "restarted-late": (restart, "/json", 3),
+        "renamed-late": (rename, "/json", 3),
+        "paused-late": (pause, "/json", 3),
+        "restarted-last": (restart, "/json", 4),
+    }
+    names = {name: ALWAYS if name == "restarted-last" else {} for name in at} | {"unchanged": {}}
+    ids = dict(zip(names, run_all(engine, proxy, names, "3h"), strict=True))
+    for name, (change, path, nth) in at.items():
+        method = "HEAD" if path == "/archive" else "GET"
+        proxy.fault(method, about(ids[name], path), nth, action=lambda change=change, one=ids[name]: change(one))
+
+    told = clean(host(rules=OVERTIME)("evaluate", "--json"))
+    stale = "stop stale, remove withheld, epilog withheld"
+    assert outcomes(told) == dict.fromkeys(at, stale) | {"unchanged": STOPPED_AND_REMOVED}
+    assert set(engine.ids()) == {ids[name] for name in at}
+    words = details(told, "stop")
+    assert "keep-alive file" in words["kept"]
+    assert f"it is called x-{ids['renamed-late'][:8]} now" in words["renamed-late"]
+    assert words["restarted-late"].startswith("started ")
+    assert words["restarted-last"].endswith("its restart policy always was put back")
+    assert engine.inspect(ids["restarted-last"])["HostConfig"]["RestartPolicy"]["Name"] == "always"
+
+
+# ── a Docker that does not answer ────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_an_answer_that_never_comes_is_judged_by_looking(engine: Engine, proxy: AgeProxy, host: Host) -> None:
+    """Calls that hang or whose answer is lost: what was achieved counts, and one stuck container holds nobody up."""
+    faults = {  # name → method, path, which of them, what becomes of the call
+        "stop-carried-out-unheard": ("POST", "/stop", 1, "read_timeout"),
+        "stop-answer-lost": ("POST", "/stop", 1, "lost"),
+        "stop-never-arrived": ("POST", "/stop", 1, "hang"),
+        "removal-answer-lost": ("DELETE", "", 1, "lost"),
+        "stuck": ("GET", "/json", 1, "hang"),
+        "stuck-at-the-second-look": ("GET", "/json", 2, "hang"),
+        "no-reason-given": ("POST", "/stop", 1, "status:500"),
+    }
+    names: dict[str, dict[str, Any]] = {**dict.fromkeys(faults, {}), "well": {}}
+    ids = dict(zip(names, run_all(engine, proxy, names, "3h"), strict=True))
+    for name, (method, path, nth, kind) in faults.items():
+        proxy.fault(method, about(ids[name], path), nth, kind)
+    host_cli = host(rules=OVERTIME, docker={"timeout": "1s"})
+
+    told = clean(host_cli("evaluate", "--json", timeout=90), rc=1)
+    failed = "stop failed, remove withheld, epilog withheld"
+    gone = ("stop-carried-out-unheard", "stop-answer-lost", "removal-answer-lost", "well")
+    assert outcomes(told) == {
+        **dict.fromkeys(gone, STOPPED_AND_REMOVED),
+        "stop-never-arrived": failed,
+        "no-reason-given": failed,
+        "stuck-at-the-second-look": "stop stale, remove withheld, epilog withheld",
+    }
+    assert ids["stuck"][:12] in problems(told)["container_unreadable"]
+    assert "although Docker did not answer" in details(told, "stop")["stop-carried-out-unheard"]
+    assert details(told, "stop")["stop-never-arrived"].startswith("still running after the stop")
+    assert set(engine.ids()) == set(ids.values()) - {ids[name] for name in gone}
+
+    proxy.clear_faults()
+    after = clean(host_cli("evaluate", "--json", timeout=90))
+    assert set(outcomes(after)) == {"stop-never-arrived", "no-reason-given", "stuck", "stuck-at-the-second-look"}
+    assert engine.ids() == []
+
+
+@pytest.mark.parametrize("kind", ["hang", "reset", "status:500", "truncate", "body:null"])
+def test_a_docker_that_cannot_be_observed_ends_the_run(engine: Engine, proxy: AgeProxy, host: Host, kind: str) -> None:
+    """Without a list of containers nothing is known: exit code 3 in time, and nothing was done."""
+    del engine
+    proxy.fault("GET", LIST, kind=kind, times=None)
+    told = clean(host(rules=OVERTIME, docker={"timeout": "1s"})("evaluate", "--json", timeout=30), rc=3)
+    assert told["sources"]["docker"]["up"] is False
+    assert problems(told).keys() == {"docker_down"}
+    assert {one.method for one in proxy.requests} == {"GET"}
+
+
+# ── killed, and run twice ────────────────────────────────────────────────────────────────────────────────────────────
+
+CHAIN = """\
+version: 1
+rules:
+  - id: overtime
+    summary: Has run for too long.
+    match: {state: running, gpu: true, label: {not: patient=yes}}
+    except: [keep_alive]
+    for: 1h
+    then: [stop, remove, epilog]
+  - id: patient
+    summary: Is warned, and not yet more.
+    match: {state: running, gpu: true, label: patient=yes}
+    for: 2h
+    warn: {at: 80%, notice: 10m}
+    then: [stop]
+  - id: leftover
+    summary: Ended a while ago.
+    match: {state: exited, gpu: true}
+    for: 30m
+    then: [remove]
+"""
+
+
+def killed_at(host_cli: Cli, proxy: AgeProxy, method: str, path: str, nth: int, *, passed: bool) -> None:
+    """Run a tick and kill -9 it at this call, which Docker then hears of (`passed`) or not."""
+    victims: list[subprocess.Popen[str]] = []
+    begun = threading.Event()
+
+    def kill() -> None:
+        begun.wait(30)
+        victims[0].kill()
+        victims[0].wait(30)
+
+    fault = proxy.fault(method, path, nth, "pass" if passed else "reset", action=kill)
+    with host_cli.start("evaluate", "--json") as victim:
+        victims.append(victim)
+        begun.set()
+        stdout, stderr = victim.communicate(timeout=60)
+    assert fault.fired.is_set(), f"{method} {path} ({nth}) was never called:\n{stdout}{stderr}"
+    assert victim.returncode == -signal.SIGKILL
+    proxy.clear_faults()
+
+
+def test_killed_at_any_call_it_is_finished_by_the_next_run(engine: Engine, proxy: AgeProxy, host: Host) -> None:
+    """One container, and a tick killed at each call in turn: Docker stops and removes it once, nobody is told twice."""
+    patient, doomed = run_all(
+        engine, proxy, {"patient": {"labels": {"patient": "yes"}}, "doomed": ALWAYS}, started="110m"
+    )
+    host_cli = host(rules=CHAIN)
+    began = time.time()
+    killed_at(host_cli, proxy, "GET", LIST, 1, passed=False)
+    killed_at(host_cli, proxy, "GET", about(doomed), 1, passed=False)
+    killed_at(host_cli, proxy, "HEAD", about(doomed, "/archive"), 1, passed=False)
+    assert audit(host_cli) == []
+    killed_at(host_cli, proxy, "GET", about(doomed), 2, passed=False)  # from here on the patient has been warned
+    killed_at(host_cli, proxy, "GET", about(doomed), 3, passed=False)  # and from here on a stop has been begun
+    killed_at(host_cli, proxy, "POST", about(doomed, "/update"), 1, passed=False)
+    assert engine.inspect(doomed)["HostConfig"]["RestartPolicy"]["Name"] == "always"
+    killed_at(host_cli, proxy, "POST", about(doomed, "/update"), 1, passed=True)
+    assert engine.inspect(doomed)["HostConfig"]["RestartPolicy"]["Name"] == "no"
+    killed_at(host_cli, proxy, "POST", about(doomed, "/stop"), 1, passed=False)
+    assert engine.state(doomed) == "running"
+    killed_at(host_cli, proxy, "POST", about(doomed, "/stop"), 1, passed=True)
+    until(lambda: engine.state(doomed) == "exited")
+    proxy.age(doomed, started="110m", finished="40m")
+    killed_at(host_cli, proxy, "DELETE", about(doomed, ""), 1, passed=False)
+    killed_at(host_cli, proxy, "DELETE", about(doomed, ""), 1, passed=True)
+    until(lambda: engine.state(doomed) == "gone")
+
+    last = clean(host_cli("evaluate", "--json"))
+    assert last["outcomes"] == []
+    assert clean(host_cli("evaluate", "--json"))["outcomes"] == []
+    assert engine.ids() == [patient]
+    happened = Counter(happening(engine, began))
+    assert (happened["stop doomed"], happened["destroy doomed"]) == (1, 1)
+    lines = audit(host_cli)
+    assert [line[:2] for line in lines if line[2] == "patient"] == [("intent", "warn"), ("outcome", "warn")]
+    assert [line[:2] for line in lines if line[2] == "doomed"] == [
+        *[("intent", "stop"), ("recovery", "stop")] * 5,
+        *[("intent", "remove"), ("recovery", "remove")] * 2,
+    ]
+    with sqlite3.connect(host_cli.state / "ledger.db") as ledger:
+        assert ledger.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
+        assert ledger.execute("SELECT action, count(*) FROM actions WHERE status IS NULL GROUP BY 1").fetchall() == []
+        resolved = ledger.execute("SELECT action, status FROM actions WHERE name = 'doomed' ORDER BY id").fetchall()
+    ledger.close()
+    assert resolved == [*[("stop", "failed")] * 4, ("stop", "done"), ("remove", "failed"), ("remove", "done")]
+
+
+def test_two_runs_never_meet(engine: Engine, proxy: AgeProxy, host: Host) -> None:
+    """While one run is at work, a second one says whose turn it is, asks Docker nothing and ends with exit code 5."""
+    (doomed,) = run_all(engine, proxy, {"doomed": {}}, "3h")
+    host_cli = host(rules=OVERTIME)
+    seconds: list[tuple[Result, int]] = []
+
+    def second_run() -> None:
+        before = len(proxy.requests)
+        seconds.append((host_cli("evaluate", "--json"), len(proxy.requests) - before))
+
+    proxy.fault("POST", about(doomed, "/stop"), action=second_run)
+    with host_cli.start("evaluate", "--json") as first:
+        stdout, stderr = first.communicate(timeout=60)
+    assert first.returncode == 0, stderr
+    assert outcomes(json.loads(stdout)) == {"doomed": STOPPED_AND_REMOVED}
+    ((second, requests),) = seconds
+    assert (second.rc, second.stdout, requests) == (5, "", 0)
+    assert f"process {first.pid}" in second.stderr
+    assert len(proxy.asked("POST", "/stop")) == 1
+    assert [line[:2] for line in audit(host_cli)].count(("intent", "stop")) == 1
+
+
+def test_what_was_stopped_stays_down_when_docker_restarts(engine: Engine, proxy: AgeProxy, host: Host) -> None:
+    """A container that always restarts is stopped for good; one that nobody stopped comes back."""
+    names: dict[str, dict[str, Any]] = {
+        "always": ALWAYS,
+        "on-failure": {"flags": ["--restart=on-failure:3"]},
+        "not-ours": {**ALWAYS, "gpus": None},
+    }
+    ids = dict(zip(names, run_all(engine, proxy, names, "3h"), strict=True))
+    host_cli = host(rules=OVERTIME.replace("[stop, remove, epilog]", "[stop]"))
+    told = clean(host_cli("evaluate", "--json"))
+    assert outcomes(told) == {"always": "stop done", "on-failure": "stop done"}
+    assert details(told, "stop")["always"].endswith("its restart policy was always, is no now")
+    engine.down()
+    engine.up()
+    assert {name: engine.state(one) for name, one in ids.items()} == {
+        "always": "exited",
+        "on-failure": "exited",
+        "not-ours": "running",
+    }
+    assert engine.inspect(ids["always"])["HostConfig"]["RestartPolicy"]["Name"] == "no"
+    assert plan(clean(host_cli("evaluate", "--json"))) == {}
+
+
+def until(true: Callable[[], bool], timeout_s: float = 30.0) -> None:
+    deadline = time.monotonic() + timeout_s
+    while not true():
+        assert time.monotonic() < deadline, "it never came to that"
+        time.sleep(0.05)
+
+
+def happening(engine: Engine, since: float) -> list[str]:
+    """List Docker's own events since then: `stop NAME`, `destroy NAME`, …"""
+    shape = "{{.Action}} {{.Actor.Attributes.name}}"
+    window = ["--since", f"{since:.3f}", "--until", f"{time.time():.3f}"]
+    return engine.cli("events", *window, "--filter", "type=container", "--format", shape).splitlines()
