@@ -80,8 +80,8 @@ def leaves(evidence: Iterable[Evidence], truth: Truth) -> list[Evidence]:
     return [piece for piece in evidence if piece.truth is truth]
 
 
-_SIGNS = {"below": "<", "above": ">", "at_most": "≤", "at_least": "≥", "is": "="}
-_OPPOSITE = {"below": "≥", "above": "≤", "at_most": ">", "at_least": "<", "is": "≠"}
+SIGNS = {"below": "<", "above": ">", "at_most": "≤", "at_least": "≥", "is": "="}
+OPPOSITES = {"below": "≥", "above": "≤", "at_most": ">", "at_least": "<", "is": "≠"}
 
 
 def phrase(evidence: Iterable[Evidence], signals: Mapping[str, Signal]) -> str:
@@ -89,7 +89,7 @@ def phrase(evidence: Iterable[Evidence], signals: Mapping[str, Signal]) -> str:
     texts = []
     for piece in evidence:
         unit = signals[piece.reading.signal].unit
-        sign = (_OPPOSITE if piece.truth is Truth.FALSE else _SIGNS)[piece.comparator]
+        sign = (OPPOSITES if piece.truth is Truth.FALSE else SIGNS)[piece.comparator]
         value = piece.reading.value
         if piece.truth is Truth.FALSE and sign == "≥" and value is not None and value < piece.threshold:
             value = piece.reading.low  # the bound is what refutes, where the mean alone would read as the contrary

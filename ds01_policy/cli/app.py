@@ -5,12 +5,13 @@ Owns names, help texts and the order of commands; each body is one call into cli
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
+
+from ds01_policy.cli.options import Options
 
 app = typer.Typer(
     help="Warns, stops and removes idle GPU containers on shared servers; never work that is going on.",
@@ -20,15 +21,6 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-
-
-@dataclass(frozen=True, slots=True)
-class Options:
-    """The global options."""
-
-    config: Path | None = None
-    replay: Path | None = None
-    verbose: bool = False
 
 
 @app.callback()

@@ -19,7 +19,7 @@ from ds01_policy.text import plain
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from ds01_policy.cli.app import Options
+    from ds01_policy.cli.options import Options
 
 
 def check(options: Options, *, live: bool, json: bool) -> None:

@@ -32,7 +32,7 @@ from ds01_policy.tick import Report, look
 if TYPE_CHECKING:
     from datetime import datetime
 
-    from ds01_policy.cli.app import Options
+    from ds01_policy.cli.options import Options
     from ds01_policy.policy import Policy
 
 

@@ -23,7 +23,7 @@ from ds01_policy.text import plain
 from ds01_policy.tick import look
 
 if TYPE_CHECKING:
-    from ds01_policy.cli.app import Options
+    from ds01_policy.cli.options import Options
 
 
 def audit(

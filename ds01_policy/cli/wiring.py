@@ -24,7 +24,7 @@ from ds01_policy.report.layout import Page
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from ds01_policy.cli.app import Options
+    from ds01_policy.cli.options import Options
     from ds01_policy.observe.recording import Replay
     from ds01_policy.policy import Policy
 

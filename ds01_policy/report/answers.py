@@ -8,8 +8,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from ds01_policy.clauses import OPPOSITES
 from ds01_policy.model import ALIVE, Action, HeldBy, Kind, Mode, State
-from ds01_policy.report.words import OPPOSITES, reason
+from ds01_policy.report.words import reason
 from ds01_policy.rules import AllOf, Clause
 from ds01_policy.units import format_duration, format_quantity
 

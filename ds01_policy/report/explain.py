@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from ds01_policy.clauses import SIGNS
 from ds01_policy.logic import Truth
 from ds01_policy.model import Missing
 from ds01_policy.report.answers import answers
@@ -21,7 +22,7 @@ from ds01_policy.report.document import (
     verdict_json,
 )
 from ds01_policy.report.layout import columns, fit, gpu_words, pad, wrap
-from ds01_policy.report.words import SIGNS, STYLES, reason, what
+from ds01_policy.report.words import STYLES, reason, what
 from ds01_policy.text import plain
 from ds01_policy.units import format_duration, format_quantity
 

@@ -28,8 +28,6 @@ STYLES: dict[str, tuple[Style, ...]] = {
     "warn": ("yellow",),
     "done": ("green",),
 }
-SIGNS = {"below": "<", "above": ">", "at_most": "≤", "at_least": "≥", "is": "="}
-OPPOSITES = {"below": "≥", "above": "≤", "at_most": ">", "at_least": "<", "is": "≠"}
 
 _WORST_FIRST = (Status.FAILED, Status.STALE, Status.WITHHELD, Status.DONE, Status.NOOP)
 

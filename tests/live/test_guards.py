@@ -1,0 +1,266 @@
+"""What holds the program back on a real host: budgets, the breaker, lost data, a lost memory, and people's own files."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from rig.age_proxy import AgeProxy
+from rig.cli import Result
+from rig.engine import Engine
+from rig.history import History
+from rig.host import (
+    GPUS,
+    IDLE_AT_ONCE,
+    OVERTIME,
+    Host,
+    acted,
+    audit,
+    outcomes,
+    plan,
+    problems,
+    rule,
+    run_all,
+)
+from rig.proxy import Proxy
+
+STOPPED_AND_REMOVED = "stop done, remove done, epilog done"
+LIST = r"^/containers/json"
+
+
+# ── how much at once ─────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_a_run_ends_no_more_than_its_share_and_stops_side_by_side(engine: Engine, proxy: AgeProxy, host: Host) -> None:
+    """Of eight containers due at once a quarter goes, the longest overdue first; without that bound all go together."""
+    names = [f"c{number}" for number in range(8)]
+    ids = run_all(engine, proxy, {name: {} for name in names}, "3h")
+    for number, container in enumerate(ids):
+        proxy.age(container, started=f"{3 + (number in {2, 5})}h")
+    budget = {"per_run": 5, "share": "25%"}
+    first = host(rules=OVERTIME, budget=budget)("evaluate", "--json")
+    assert first.rc == 4, first.stderr
+    assert outcomes(first.json) == {"c2": STOPPED_AND_REMOVED, "c5": STOPPED_AND_REMOVED}
+    left = {name for name in names if name not in {"c2", "c5"}}
+    assert plan(first.json) == {f"{name} stop+remove+epilog": "budget" for name in left} | {
+        "c2 stop+remove+epilog": "enforce",
+        "c5 stop+remove+epilog": "enforce",
+    }
+    assert {"at most 2 of 8 running GPU containers in one run"} == {
+        one["detail"] for one in first.json["plan"] if one["held_by"]
+    }
+
+    # No stop is passed on before all of them are under way: one after the other, the first would never end.
+    together = threading.Barrier(6)
+    proxy.fault("POST", r"/stop", action=lambda: together.wait(30), times=None)
+    second = host(rules=OVERTIME, budget={"per_run": 6, "share": "100%"})("evaluate", "--json")
+    assert second.rc == 0, second.stderr
+    assert outcomes(second.json) == dict.fromkeys(left, STOPPED_AND_REMOVED)
+    assert not together.broken
+    assert engine.ids() == []
+    assert acted(proxy) == {(call, container): 1 for call in ("stop", "remove") for container in ids}
+
+
+def test_a_whole_host_that_turns_idle_at_once_is_a_fault_of_the_metrics(
+    engine: Engine, proxy: AgeProxy, host: Host, now: float
+) -> None:
+    """Four containers that worked a tick ago all read idle: everything is withheld, until one is seen working again."""
+    names: dict[str, dict[str, Any]] = {f"c{at}": {"gpus": f"device={GPUS[at]}"} for at in range(4)}
+    ids = run_all(engine, proxy, names, "3h")
+
+    def history(*loads: float) -> History:
+        told = History(now, span="2h")
+        for gpu, container, load in zip(GPUS, ids, loads, strict=False):
+            told.gpu(gpu, load).cpu(container, load / 100)
+        return told
+
+    working = host(history(80, 80, 80, 80), rules=IDLE_AT_ONCE)("evaluate", "--json")
+    assert (working.rc, working.json["plan"]) == (0, []), working.stderr
+    host_cli = host(history(0, 0, 0, 0), rules=IDLE_AT_ONCE)
+    for _ in range(2):  # it holds, whatever the tick in between found
+        told = host_cli("evaluate", "--json")
+        assert told.rc == 4, told.stderr
+        assert plan(told.json) == {f"{name} stop+remove+epilog": "breaker" for name in names}
+        assert told.json["outcomes"] == []
+        assert "turned idle in one tick" in told.json["plan"][0]["detail"]
+    one_works = host(history(0, 0, 0, 80), rules=IDLE_AT_ONCE)("evaluate", "--json")
+    assert one_works.rc == 0, one_works.stderr
+    assert outcomes(one_works.json) == dict.fromkeys(list(names)[:3], STOPPED_AND_REMOVED)
+    assert engine.ids() == [ids[3]]
+
+
+def test_a_docker_that_lists_nothing_ends_no_spell(engine: Engine, proxy: AgeProxy, host: Host) -> None:
+    """An empty list after a full one is a problem, not an empty host: what was warned stays warned."""
+    names: dict[str, dict[str, Any]] = {f"c{at}": {} for at in range(3)}
+    ids = run_all(engine, proxy, names, "3h")
+    rules = OVERTIME.replace("    then:", "    warn: {at: 80%, notice: 1s}\n    then:")
+    host_cli = host(rules=rules)
+    assert outcomes(host_cli("evaluate", "--json").json) == dict.fromkeys(names, "warn done")
+
+    proxy.fault("GET", LIST, kind="body:[]")
+    empty = host_cli("evaluate", "--json")
+    assert empty.rc == 0, empty.stderr
+    assert (empty.json["plan"], empty.json["containers"]) == ([], [])
+    assert "3 with GPUs ran at the last tick" in problems(empty.json)["docker_empty"]
+    time.sleep(1.2)
+    after = host_cli("evaluate", "--json")
+    assert outcomes(after.json) == dict.fromkeys(names, STOPPED_AND_REMOVED), "a second warning, or none left"
+    assert engine.ids() == []
+    assert len(ids) == [line[:2] for line in audit(host_cli)].count(("outcome", "warn"))
+
+
+# ── a memory that fails ──────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@contextmanager
+def mounted(*arguments: str | Path) -> Iterator[None]:
+    subprocess.run(["mount", *map(str, arguments)], check=True, capture_output=True, timeout=10)
+    try:
+        yield
+    finally:
+        subprocess.run(["umount", "--lazy", str(arguments[-1])], check=True, capture_output=True, timeout=10)
+
+
+@contextmanager
+def garbage(state: Path) -> Iterator[None]:
+    kept = (state / "ledger.db").read_bytes()
+    (state / "ledger.db").write_bytes(b"\x00garbage" * 4000)
+    yield
+    (state / "ledger.db").write_bytes(kept)
+
+
+@contextmanager
+def read_only(state: Path) -> Iterator[None]:
+    with mounted("--bind", state, state):
+        subprocess.run(["mount", "-o", "remount,bind,ro", str(state)], check=True, capture_output=True, timeout=10)
+        yield
+
+
+@contextmanager
+def full(state: Path) -> Iterator[None]:
+    """Put what lies there on a disk of its own that has no space left."""
+    kept = {path.name: path.read_bytes() for path in state.iterdir() if path.is_file()}
+    with mounted("-t", "tmpfs", "-o", "size=256k", "tmpfs", state):
+        for name, content in kept.items():
+            (state / name).write_bytes(content)
+        fill(state)
+        yield
+
+
+@contextmanager
+def audit_full(state: Path) -> Iterator[None]:
+    """Leave the ledger where it is, and put the audit log alone on a full disk."""
+    disk = state.parent / "disk"
+    disk.mkdir()
+    with mounted("-t", "tmpfs", "-o", "size=16k", "tmpfs", disk):
+        (disk / "audit.jsonl").touch()
+        fill(disk)
+        (state / "audit.jsonl").symlink_to(disk / "audit.jsonl")
+        yield
+        (state / "audit.jsonl").unlink()
+
+
+def fill(folder: Path) -> None:
+    with (folder / "filler").open("wb", buffering=0) as filler:
+        try:
+            while True:
+                filler.write(bytes(4096))
+        except OSError:
+            return
+
+
+def test_without_a_memory_nothing_is_ended(engine: Engine, proxy: AgeProxy, host: Host) -> None:
+    """A ledger that is garbage, read-only or on a full disk, or an audit log that is: exit 1, the words say what to do."""
+    (doomed,) = run_all(engine, proxy, {"doomed": {}}, "3h")
+    host_cli = host(mode="observe", rules=OVERTIME)
+    assert plan(host_cli("evaluate", "--json").json) == {"doomed stop+remove+epilog": "mode"}
+    (host_cli.state / "audit.jsonl").unlink()
+    host_cli = host(rules=OVERTIME)
+    ways: dict[str, tuple[Callable[[Path], Any], str]] = {
+        "garbage": (garbage, r"ledger\.db is damaged .*: move it away with `mv "),
+        "read-only": (read_only, r"Read-only file system\): run as root, and see that the disk is writable"),
+        "full": (full, r"(no space left to write .*ledger\.db: free some|cannot write .*audit\.jsonl \(No space left)"),
+        "audit on a full disk": (audit_full, r"cannot write .*audit\.jsonl \(No space left on device\): free space"),
+    }
+    for way, (failing, words) in ways.items():
+        with failing(host_cli.state):
+            told = host_cli("evaluate", "--json")
+            shown = host_cli("evaluate")
+        assert "Traceback" not in told.stderr + shown.stderr, way
+        assert (told.rc, shown.rc) == (1, 1), (way, told.stdout, told.stderr)
+        assert re.search(words, problems(told.json).get("ledger", "")), (way, told.json["problems"])
+        assert re.search(words, re.sub(r"\s+", " ", shown.stdout)), (way, shown.stdout)
+        assert {one["status"] for one in told.json["outcomes"]} <= {"withheld"}, way
+        if way != "audit on a full disk":  # which shows only when the first line is to be written
+            assert plan(told.json) == {"doomed stop+remove+epilog": "ledger"}, way
+    assert engine.state(doomed) == "running"
+    assert acted(proxy) == {}
+
+    whole = host_cli("evaluate", "--json")
+    assert whole.rc == 0, whole.stderr
+    assert outcomes(whole.json) == {"doomed": STOPPED_AND_REMOVED}
+
+
+# ── metrics that cannot be believed ──────────────────────────────────────────────────────────────────────────────────
+
+WARNED = {
+    "status": "success",
+    "warnings": ["PromQL: store 10.0.0.7 did not answer"],
+    "data": {"resultType": "vector", "result": []},
+}
+ILLS = {  # what Prometheus does → what the problem says
+    "hang": "gave no whole answer within 1s",
+    "reset": "broke the connection off",
+    "status:500": "HTTP 500",
+    "status:503": "HTTP 503",
+    "status:422": "refuses the query",
+    "body:<html><title>Please log in</title></html>": "answers with an HTML page",
+    "truncate": "cut off|broke the connection off",
+    f"body:{json.dumps(WARNED)}": "warns about its own answer",
+    'body:{"status":"success","data":{"resultType":"scalar","result":[1,"0"]}}': "answers a 'scalar'",
+}
+
+
+def test_a_prometheus_that_is_wrong_stops_nobody(
+    engine: Engine,
+    proxy: AgeProxy,
+    host: Host,
+    now: float,
+    prometheus_with: Callable[..., str],
+    faulty: Callable[[str], Proxy],
+) -> None:
+    """Whatever is wrong with its answers: exit 0, the reason shown, nobody stopped; with a right answer the idle one is."""
+    (idle,) = run_all(engine, proxy, {"idle": {}}, "3h")
+    server = faulty(prometheus_with(History(now, span="2h").gpu(GPUS[0], 0).cpu(idle, 0)))
+    host_cli = host(server.url, rules=IDLE_AT_ONCE)
+    settings = (host_cli.config / "settings.yaml").read_text()
+
+    def told(url: str = server.url) -> Result:
+        text = settings.replace(server.url, url).replace("scrape", "scrape")
+        (host_cli.config / "settings.yaml").write_text(re.sub(rf"(url: {url}\n +timeout: )10s", r"\g<1>1s", text))
+        return host_cli("evaluate", "--json", timeout=30)
+
+    for ill, words in [*ILLS.items(), ("refuse", "refuses the connection")]:
+        server.clear_faults()
+        if ill != "refuse":
+            server.fault("GET", "/api/v1/query", kind=ill, times=None)
+        result = told("http://127.0.0.1:9" if ill == "refuse" else server.url)
+        assert result.rc == 0, (ill, result.stderr)
+        found = rule(result.json, "idle")
+        assert found["verdict"] == "unknown", ill
+        assert {one["missing"] for one in found["evidence"]} == {"source_down"}, ill
+        said = {
+            code: detail for code, detail in problems(result.json).items() if code in {"source_down", "query_failed"}
+        }
+        assert re.search(words, " ".join(said.values())), (ill, said)
+        assert result.json["outcomes"] == [], ill
+    assert engine.state(idle) == "running"
+    server.clear_faults()
+    assert outcomes(told().json) == {"idle": STOPPED_AND_REMOVED}
