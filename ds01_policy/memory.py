@@ -35,6 +35,7 @@ class Memory:
         self._is_up = is_up
         self._ledger: Ledger | None = None
         self._audit: Audit | None = None
+        self.lost = ""  # why something could not be written down while acting
 
     def recall(self, at: datetime, mode: Mode, digest: str) -> History:
         """Prove that both can be written, finish what a killed tick left open, and tell what is known.
@@ -99,7 +100,7 @@ class Memory:
             ledger.intend(decision, action, at)
             audit.intent(decision, action, at)
         except (LedgerError, AuditError) as error:
-            raise MemoryLost(str(error)) from error
+            raise self._lost(error) from error
 
     def conclude(self, decision: Decision, outcome: Outcome, at: datetime) -> None:
         """Write down what became of an action.
@@ -110,10 +111,12 @@ class Memory:
         """
         ledger, audit = self._opened()
         try:
-            audit.outcome(decision, outcome, at)
-            ledger.conclude(decision, outcome, at)
+            try:
+                audit.outcome(decision, outcome, at)
+            finally:  # one that fails is no reason for the other not to know: the next run would look for what was begun
+                ledger.conclude(decision, outcome, at)
         except (LedgerError, AuditError) as error:
-            raise MemoryLost(str(error)) from error
+            raise self._lost(error) from error
 
     def close(self) -> None:
         """Let go of both files."""
@@ -121,6 +124,10 @@ class Memory:
             self._ledger.close()
         if self._audit is not None:
             self._audit.close()
+
+    def _lost(self, error: Exception) -> MemoryLost:
+        self.lost = self.lost or str(error)
+        return MemoryLost(str(error))
 
     def _opened(self) -> tuple[Ledger, Audit]:
         if self._ledger is None or self._audit is None:

@@ -35,6 +35,10 @@ class MemoryLost(Exception):
 class Memory(Protocol):
     """What earlier ticks left behind, and where this one is written down."""
 
+    @property
+    def lost(self) -> str:
+        """Why something could not be written down while acting; empty: all of it was."""
+
     def recall(self, at: datetime, mode: Mode, digest: str) -> History:
         """Prove that it can be written, finish what a killed tick left open, and tell what is known."""
 
@@ -100,6 +104,9 @@ def tick(
             plan = make_plan(policy, observed.snapshot, evaluation, history, mode)
     recheck = partial(still_due, policy, sources, clock, history, observed.demand)
     outcomes = actuator.carry_out([decision for decision in plan.decisions if decision.enforced], recheck)
+    if memory.lost:
+        problems.append(Problem("ledger", memory.lost))
+        history = replace(history, writable=False, unwritable_why=memory.lost)
     return Report(observed.snapshot, evaluation, plan, history, tuple(outcomes), tuple(problems))
 
 

@@ -70,6 +70,7 @@ class _Recalled:
     """A memory that was recorded."""
 
     history: History
+    lost: str = ""
 
     def recall(self, at: datetime, mode: Mode, digest: str) -> History:  # noqa: ARG002  the seam's shape
         return self.history
@@ -84,6 +85,7 @@ class _Forgetful:
 
     history: History
     why: str
+    lost: str = ""
 
     def recall(self, at: datetime, mode: Mode, digest: str) -> History:  # noqa: ARG002  the seam's shape
         return replace(self.history, writable=False, unwritable_why=self.why)

@@ -156,7 +156,7 @@ def main() -> None:
         server = serve(data)
         policy = load(policy_files(folder, proxy.url, server.url, smi), unix_group=lambda _: None)
         sources = replace(live_sources(policy), host=DemoHost())
-        # Two ticks went before: half an hour and twenty-five minutes ago, when the idle ones were told (or would have been).
+        # Two ticks went before, half an hour and twenty-five minutes ago: the idle ones were told (or would have been).
         for ago in (timedelta(minutes=30), timedelta(minutes=25)):
             memory = Memory(folder / "state", "gpu01", lambda _: True)
             at = datetime.now(UTC) - ago

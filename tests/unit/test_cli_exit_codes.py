@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 from pathlib import Path
 
@@ -29,7 +30,9 @@ BROKEN = {
 # ── 0 done ───────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-@pytest.mark.parametrize("args", ["preview", "preview --json", "evaluate", "explain train", "preview --rule max-runtime"])
+@pytest.mark.parametrize(
+    "args", ["preview", "preview --json", "evaluate", "explain train", "preview --rule max-runtime"]
+)
 def test_done(args: str) -> None:
     """A look at a host where much is due is no failure."""
     ran = on_demo(*args.split())
@@ -67,6 +70,7 @@ def test_check_finds_something_doubtful(tmp_path: Path) -> None:
     assert run("--config", config, "--replay", DEMO, "preview").code == 0
 
 
+@pytest.mark.filterwarnings("ignore:unclosed <socket")  # the SDK's, when it cannot connect
 def test_an_action_that_failed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Docker could be looked at and then not reached: each failure is an outcome, an audit line, and exit 1."""
     pretend_demo_is_here(monkeypatch)
@@ -77,6 +81,7 @@ def test_an_action_that_failed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     assert {one["status"] for one in removal} == {"failed"}
     kinds = [line["kind"] for line in read(tmp_path / "state" / "audit.jsonl") if line["action"] == "remove"]
     assert kinds.count("intent") == kinds.count("outcome") == len(removal)
+    gc.collect()
 
 
 def test_a_memory_that_cannot_be_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -114,7 +119,7 @@ def test_an_invalid_configuration_is_refused_whole(command: str, tmp_path: Path)
     places = [error.removeprefix(f"{config}/").split(": ")[0] for error in errors]
     assert places == [
         "exemptions.yaml:3:26",
-        "limits.yaml:2:27",
+        "limits.yaml:2:26",
         "limits.yaml:8:1",
         "rules/mine.yaml:4:20",
         "rules/mine.yaml:5:20",
@@ -133,7 +138,7 @@ def test_check_tells_the_same_errors_on_stdout(tmp_path: Path) -> None:
     ran = run("--config", config, "check", "--json")
     assert ran.code == 2
     assert [(one["line"], one["column"], one["severity"]) for one in ran.json["findings"]] == [
-        (3, 26, "error"), (2, 27, "error"), (8, 1, "error"), (4, 20, "error"), (5, 20, "error"),
+        (3, 26, "error"), (2, 26, "error"), (8, 1, "error"), (4, 20, "error"), (5, 20, "error"),
     ]  # fmt: skip
 
 
@@ -235,9 +240,7 @@ def test_no_docker_is_what_a_live_check_finds(tmp_path: Path) -> None:
 @pytest.mark.parametrize(("mode", "code"), [("enforce", 4), ("warn", 0), ("observe", 0)])
 def test_a_budget_that_withheld_something(mode: str, code: int, tmp_path: Path) -> None:
     """Below enforce it withholds nothing: it only shows what it would."""
-    config = configured(
-        tmp_path, mode=mode, budget={"per_run": 1}, prometheus={"url": "http://localhost:9090"}
-    )
+    config = configured(tmp_path, mode=mode, budget={"per_run": 1}, prometheus={"url": "http://localhost:9090"})
     ran = on_demo("evaluate", "--json", config=config)
     assert ran.code == code
     assert "budget" in {one["held_by"] for one in ran.json["plan"]} or mode != "enforce"

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -62,10 +61,15 @@ def test_deleting_samples_never_makes_a_container_stoppable(policy: Policy, data
     draw = data.draw
     row = {
         "containers": {
-            "train": {"gpus": ["a", "b"], "gpu": series(draw, "90"), "cpu": series(draw, "50"), "network": series(draw, "9000000")},
+            "train": {
+                "gpus": ["a", "b"],
+                "gpu": series(draw, "90"),
+                "cpu": series(draw, "50"),
+                "network": series(draw, "9000000"),
+            },
             "other": {"gpus": ["c"], "gpu": series(draw, "60"), "cpu": series(draw, "1.5"), "network": "0x180"},
         }
-    }  # fmt: skip
+    }
     built = scenario(policy, row)
     due = {verdict.container.name for verdict in evaluate(policy, built.snapshot).verdicts if verdict.kind is Kind.ACT}
     thinned = {}
@@ -99,7 +103,7 @@ GUARDS = (
 )  # fmt: skip
 
 
-def guarded(guard: str, policy: Policy, built: Scenario) -> tuple[Policy, Snapshot, History]:
+def guarded(guard: str, policy: Policy, built: Scenario) -> tuple[Policy, Snapshot, History]:  # noqa: C901, PLR0912  one case a guard
     """Apply one guard to the container called `train`."""
     snapshot, history = built.snapshot, built.history
     train = next(container for container in snapshot.containers if container.name == "train")

@@ -34,7 +34,7 @@ def counter(*samples: Sample, window: timedelta = HOUR) -> Reading:
 
 
 def every(seconds: float, value: float, start: float, stop: float = 0) -> list[Sample]:
-    """Samples from `start` seconds ago to `stop` seconds ago."""
+    """Sample from `start` seconds ago to `stop` seconds ago."""
     count = int((start - stop) / seconds) + 1
     return [(END - start + step * seconds, value) for step in range(count)]
 
@@ -151,7 +151,7 @@ def test_deleting_samples_of_a_counter_only_widens(growth: list[float], data: st
 
 
 def test_the_first_source_whose_data_is_whole_answers() -> None:
-    """A source that is down, or has holes, gives way to one that has none; where all have, the first with data speaks."""
+    """A source that is down, or has holes, gives way to one that has none; else the first with data speaks."""
     down = Answer("prometheus", missing=Missing.SOURCE_DOWN)
     holes = Answer("prometheus", {GPU: tuple(every(30, 0, 1800))}, 30)
     whole = Answer("local", {GPU: tuple(every(30, 0, 3630))}, 30)

@@ -79,7 +79,7 @@ rules:
 def configure(
     cli: Cli,
     proxy: AgeProxy,
-    prometheus: str | None,
+    url: str | None,
     mode: str = "enforce",
     *,
     rules: str | None = RULES,
@@ -87,7 +87,7 @@ def configure(
     files: Mapping[str, Any] | None = None,
     **settings: Any,
 ) -> Cli:
-    """Configure the program for an engine behind a proxy, a Prometheus' URL (None: there is none) and these GPUs.
+    """Configure the program for an engine behind a proxy, a Prometheus' `url` (None: there is none) and these GPUs.
 
     Budgets allow everything, nobody is told anything, and a warning's notice is never lengthened; `settings` overlays
     that. `rules` None: the shipped ones, and the shipped limits.
@@ -100,7 +100,7 @@ def configure(
     }
     return cli.configure(
         docker=proxy.url,
-        prometheus=prometheus or "never",
+        prometheus=url or "never",
         nvidia_smi=write_nvidia_smi(cli.base / "nvidia-smi", gpus),
         settings=quiet | settings,
         files=ours | dict(files or {}),
