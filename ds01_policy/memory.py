@@ -113,7 +113,7 @@ class Memory:
         try:
             try:
                 audit.outcome(decision, outcome, at)
-            finally:  # one that fails is no reason for the other not to know: the next run would look for what was begun
+            finally:  # that one fails is no reason for the other not to know
                 ledger.conclude(decision, outcome, at)
         except (LedgerError, AuditError) as error:
             raise self._lost(error) from error

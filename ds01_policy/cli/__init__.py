@@ -16,8 +16,9 @@ def main() -> None:
     try:
         try:
             from ds01_policy.cli.app import app
+            from ds01_policy.cli.options import hoisted
 
-            app(args=sys.argv[1:], prog_name="ds01-policy")
+            app(args=hoisted(sys.argv[1:]), prog_name="ds01-policy")
         finally:
             sys.stdout.flush()  # here, where it can still be said that it failed
     except KeyboardInterrupt:

@@ -44,6 +44,8 @@ def audit(
         rows = list(entries)
     except AuditError as error:
         fail(Exit.FAILED, [str(error)])
+    if entries.broken:
+        sys.stderr.write(f"{entries.broken} line{'s' if entries.broken != 1 else ''} of {path} could not be read\n")
     if json:
         sys.stdout.write(json_module.dumps({"schema": 1, "command": "audit", "entries": rows}, indent=2) + "\n")
         return
@@ -51,8 +53,6 @@ def audit(
         sys.stdout.write(_line(row) + "\n")
     if not rows:
         sys.stdout.write(f"nothing in {path} matches\n")
-    if entries.broken:
-        sys.stderr.write(f"{entries.broken} lines could not be read\n")
 
 
 def _line(row: dict[str, object]) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import subprocess
 import threading
@@ -206,6 +207,7 @@ def test_without_a_memory_nothing_is_ended(engine: Engine, proxy: AgeProxy, host
     whole = host_cli("evaluate", "--json")
     assert whole.rc == 0, whole.stderr
     assert outcomes(whole.json) == {"doomed": STOPPED_AND_REMOVED}
+    assert "recovery" not in {line[0] for line in audit(host_cli)}, "what was withheld is not what a killed run began"
 
 
 # ── metrics that cannot be believed ──────────────────────────────────────────────────────────────────────────────────
@@ -258,3 +260,79 @@ def test_a_prometheus_that_is_wrong_stops_nobody(
     assert engine.state(idle) == "running"
     server.clear_faults()
     assert outcomes(told(server.url).json) == {"idle": STOPPED_AND_REMOVED}
+
+
+# ── what people do, and what was recorded ────────────────────────────────────────────────────────────────────────────
+
+
+def bridge(answer: dict[str, Any]) -> None:
+    """This engine has no bridge of its own to put containers on."""
+    answer["HostConfig"]["NetworkMode"] = "bridge"
+
+
+def told_alike(document: dict[str, Any]) -> dict[str, Any]:
+    """Leave out what the instant of asking changes: times, numbers that were measured, and names made of times."""
+    text = json.dumps({key: value for key, value in document.items() if key not in {"command", "at"}})
+    text = re.sub(r'"(due_at|act_at|value|low|high|coverage)": ("[^"]*"|[^,}]*)', r'"\g<1>": null', text)
+    alike: dict[str, Any] = json.loads(re.sub(r'"id": "[0-9a-f]{16}"', '"id": ""', text))
+    return alike
+
+
+def test_people_keep_what_they_use_and_a_recording_shows_the_same(
+    engine: Engine, proxy: AgeProxy, host: Host, now: float, tmp_path: Path
+) -> None:
+    """Networks, keep-alive files and time zones, live; recorded and replayed without the host, all of it reads alike."""
+    fresh, old = tmp_path / "fresh", tmp_path / "old"
+    for folder in (fresh, old):
+        folder.mkdir()
+        (folder / ".keep-alive").touch()
+    os.utime(old / ".keep-alive", (now - 25 * 3600, now - 25 * 3600))
+    names: dict[str, dict[str, Any]] = {
+        "no-network": {},
+        "quiet": {},
+        "downloading": {},
+        "unmeasured": {},
+        "kept": {"flags": ["--volume", f"{fresh}:/workspace"]},
+        "kept-too-long": {"flags": ["--volume", f"{old}:/workspace"]},
+    }
+    ids = dict(zip(names, run_all(engine, proxy, names, "3h"), strict=True))
+    history = History(now, span="2h").gpu(GPUS[0], 0)
+    for container in ids.values():
+        history.cpu(container, 0.0005)
+    history.network(ids["quiet"], 100).network(ids["downloading"], 40e6)
+    for name in ("quiet", "downloading", "unmeasured"):
+        proxy.edit(ids[name], bridge)
+    # As the zone's database has Europe/Berlin; by its rule, so that the test needs no database.
+    berlin = {"TZ": "CET-1CEST,M3.5.0,M10.5.0/3"}
+    host_cli = host(history, rules=IDLE_AT_ONCE)
+
+    live = host_cli("preview", "--json", env=berlin)
+    assert live.rc == 0, live.stderr
+    assert {name: rule(live.json, name)["verdict"] for name in names} == {
+        "no-network": "act",
+        "quiet": "act",
+        "downloading": "clear",
+        "unmeasured": "unknown",
+        "kept": "exempt",
+        "kept-too-long": "act",
+    }
+    assert rule(live.json, "kept")["held_by"] == "keep_alive"
+    asked = {name: {one["signal"] for one in rule(live.json, name)["evidence"]} for name in names}
+    assert asked["no-network"] == {"gpu_utilization", "cpu_usage"}
+    assert asked["quiet"] == {"gpu_utilization", "cpu_usage", "network_io"}
+    missing = {(one["signal"], one["missing"]) for one in rule(live.json, "unmeasured")["evidence"] if one["missing"]}
+    assert missing == {("network_io", "no_series")}
+
+    recording = tmp_path / "recording"
+    assert host_cli("record", str(recording), env=berlin).rc == 0
+    engine.clean()
+    calls = len(proxy.requests)
+    replayed = host_cli("--replay", str(recording), "preview", "--json")
+    assert (replayed.rc, replayed.stderr) == (0, "")
+    assert told_alike(replayed.json) == told_alike(live.json)
+    assert host_cli("--replay", str(recording), "preview", "--json", env=berlin).stdout == replayed.stdout
+    evaluated = host_cli("--replay", str(recording), "evaluate", "--json")
+    assert {one["status"] for one in evaluated.json["outcomes"]} == {"withheld"}
+    assert evaluated.json["plan"] == replayed.json["plan"]
+    assert len(proxy.requests) == calls
+    assert not (host_cli.state / "audit.jsonl").exists()

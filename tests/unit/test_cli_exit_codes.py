@@ -211,7 +211,7 @@ def test_no_docker(command: str, tmp_path: Path) -> None:
     assert ran.code == 3
     assert ran.stderr.startswith("Docker could not be observed: ")
     document = ran.json
-    assert (document["command"], document["mode"]) == (command.split()[0], "enforce")
+    assert (document["command"], document["mode"]) == (command.split(maxsplit=1)[0], "enforce")
     assert document["sources"]["docker"]["up"] is False
     assert [one["code"] for one in document["problems"]] == ["docker_down"]
     assert document["containers"] == document["plan"] == document["outcomes"] == []

@@ -46,13 +46,20 @@ def test_init_where_nothing_can_be_written(tmp_path: Path) -> None:
     (tmp_path / "etc").write_text("")
     ran = run("init", tmp_path / "etc")
     assert (ran.code, ran.stdout) == (1, "")
-    assert "Not a directory" in ran.stderr
+    assert ran.stderr.startswith(f"{tmp_path}/etc: ")
 
 
 # ── schema ───────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def objections(schema: dict[str, Any], part: dict[str, Any], value: Any, place: str = "") -> list[str]:
+KINDS: dict[str, type | tuple[type, ...]] = {
+    "object": dict, "array": list, "string": str, "integer": int, "number": (int, float), "boolean": bool,
+}  # fmt: skip
+
+
+def objections(  # noqa: C901  one line a keyword
+    schema: dict[str, Any], part: dict[str, Any], value: Any, place: str = ""
+) -> list[str]:
     """Say what a validator would: the part of JSON Schema that the schemas here use."""
     if "$ref" in part:
         return objections(schema, {**schema["$defs"][part["$ref"].rsplit("/", 1)[1]]}, value, place)
@@ -60,9 +67,9 @@ def objections(schema: dict[str, Any], part: dict[str, Any], value: Any, place: 
         if key in part:
             each = [objections(schema, variant, value, place) for variant in part[key]]
             return [] if [] in each else [f"{place}: {value!r} fits no variant: {each}"]
-    kinds = {"object": dict, "array": list, "string": str, "integer": int, "number": (int, float), "boolean": bool}
-    if "type" in part and not isinstance(value, kinds[part["type"]]):
-        return [f"{place}: {value!r} is no {part['type']}"]
+    types = [part["type"]] if isinstance(part.get("type"), str) else part.get("type", [])
+    if types and not any(isinstance(value, KINDS[name]) for name in types):
+        return [f"{place}: {value!r} is no {' or '.join(types)}"]
     found = []
     if "enum" in part and value not in part["enum"]:
         found.append(f"{place}: {value!r} is none of {part['enum']}")
@@ -99,9 +106,6 @@ def test_what_ships_fits_its_schema(name: str, path: Path) -> None:
     value = parse(path.read_bytes(), path.name).value
     assert objections(schema, schema, value) == []
     assert objections(schema, schema, {**value, "verison": 1}) == [": unknown verison"]
-    assert objections(schema, schema, {key: each for key, each in value.items() if key != "version"}) == [
-        ": no version"
-    ]
 
 
 @pytest.mark.parametrize(

@@ -10,14 +10,16 @@ import re
 import struct
 import sys
 import termios
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
 from cli_host import DEMO, DEMO_CONFIG, configured, on_demo, pretend_demo_is_here, run, start
 
-from ds01_policy.cli.wiring import Page, page
+from ds01_policy.cli.wiring import page
 from ds01_policy.model import Mode
 from ds01_policy.observe.recording import replay
+from ds01_policy.report.layout import Page
 
 LISTED = sorted(entry["Id"] for entry in replay(DEMO).sources.docker.containers())
 
@@ -34,7 +36,7 @@ def test_json_is_one_document_and_nothing_else(command: str) -> None:
     assert (ran.code, ran.stderr) == (0, "")
     assert ran.stdout.isascii()
     assert ran.stdout == json.dumps(ran.json, indent=2) + "\n"
-    assert (ran.json["schema"], ran.json["command"]) == (1, command.split()[0])
+    assert (ran.json["schema"], ran.json["command"]) == (1, command.split(maxsplit=1)[0])
 
 
 def test_what_is_amiss_with_a_recording_goes_to_stderr(tmp_path: Path) -> None:
@@ -158,20 +160,15 @@ def test_a_real_terminal_is_used_in_full() -> None:
 def test_a_container_is_found_by_name_or_by_the_start_of_its_id() -> None:
     """Docker's twelve digits, all sixty-four, or as few as are its own."""
     by_name = on_demo("explain", "train", "--json").json
-    own = next(
-        LISTED_ID[:length]
-        for LISTED_ID in LISTED
-        if LISTED_ID == by_name["container"]["id"]
-        for length in range(1, 65)
-        if sum(each.startswith(LISTED_ID[:length]) for each in LISTED) == 1
-    )
-    for part in (own, by_name["container"]["id"][:12], by_name["container"]["id"]):
+    full = by_name["container"]["id"]
+    own = next(full[:length] for length in range(1, 65) if sum(each.startswith(full[:length]) for each in LISTED) == 1)
+    for part in (own, full[:12], full):
         assert on_demo("explain", part, "--json").json == by_name
 
 
 def test_a_start_that_several_ids_share_names_them_all() -> None:
     """Nineteen ids and sixteen digits: some share the first. The admin picks; nothing is guessed."""
-    digit = next(one[0] for one, after in zip(LISTED, LISTED[1:], strict=False) if one[0] == after[0])
+    digit = next(one[0] for one, after in pairwise(LISTED) if one[0] == after[0])
     several = [each for each in LISTED if each.startswith(digit)]
     ran = on_demo("explain", digit)
     assert (ran.code, ran.stdout) == (2, "")
