@@ -5,8 +5,10 @@ Owns the file it is written to. A line that cannot be written whole and synced i
 
 from __future__ import annotations
 
+import fcntl
 import os
 import threading
+from contextlib import suppress
 from typing import TYPE_CHECKING, Self
 
 from ds01_policy.audit.lines import LINE_BYTES, intent_fields, line_of, outcome_fields
@@ -78,6 +80,8 @@ class Audit:
         with self._lock:
             try:
                 self._follow_rotation()
+                # Another process's half-written line must not be taken for one that a crash left. Held for one line.
+                fcntl.flock(self._descriptor, fcntl.LOCK_EX)
                 if _ends_inside_a_line(self._descriptor):
                     line = b"\n" + line
                 written = os.write(self._descriptor, line)
@@ -85,6 +89,9 @@ class Audit:
                     os.fsync(self._descriptor)
             except OSError as error:
                 raise _unwritable(self._path, error) from error
+            finally:
+                with suppress(OSError):
+                    fcntl.flock(self._descriptor, fcntl.LOCK_UN)
         if written != len(line):
             raise _unwritable(self._path, OSError(0, f"only {written} of {len(line)} bytes were written; is it full?"))
 

@@ -78,7 +78,7 @@ def observe(
     lost = only is None and not containers and history.last_running >= SUSPICIOUSLY_MANY
     if lost:
         detail = (
-            f"Docker lists no container, though {history.last_running} with GPUs ran at the last tick: wrong daemon?"
+            f"Docker shows no container, though {history.last_running} with GPUs ran at the last tick: wrong daemon?"
         )
         problems.append(Problem("docker_empty", detail))
     gpus = inventory.gpus if inventory else ()

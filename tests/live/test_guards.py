@@ -266,7 +266,7 @@ def test_a_prometheus_that_is_wrong_stops_nobody(
 
 
 def bridge(answer: dict[str, Any]) -> None:
-    """This engine has no bridge of its own to put containers on."""
+    """Show it on a bridge, which this engine has not."""
     answer["HostConfig"]["NetworkMode"] = "bridge"
 
 
@@ -281,7 +281,7 @@ def told_alike(document: dict[str, Any]) -> dict[str, Any]:
 def test_people_keep_what_they_use_and_a_recording_shows_the_same(
     engine: Engine, proxy: AgeProxy, host: Host, now: float, tmp_path: Path
 ) -> None:
-    """Networks, keep-alive files and time zones, live; recorded and replayed without the host, all of it reads alike."""
+    """Networks, keep-alive files and time zones, live; recorded and replayed without the host it all reads alike."""
     fresh, old = tmp_path / "fresh", tmp_path / "old"
     for folder in (fresh, old):
         folder.mkdir()

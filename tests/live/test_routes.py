@@ -5,14 +5,13 @@ from __future__ import annotations
 import pwd
 import time
 import unicodedata
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 from rig.age_proxy import AgeProxy
 from rig.cli import REPOSITORY
 from rig.engine import Engine
-from rig.host import Host, outcomes, plan, problems, rule, run_all
+from rig.host import Host, outcomes, problems, rule, run_all, script
 from rig.nvidia_smi import SmiGpu, SmiMig
 
 SLICES = (SmiMig("MIG-aaaa", gpu_instance=9), SmiMig("MIG-bbbb", gpu_instance=11))
@@ -30,10 +29,13 @@ def gpus(document: dict[str, Any], name: str) -> list[str]:
     return [one["uuid"] + ("" if one["gpu_instance"] is None else f"/{one['gpu_instance']}") for one in held]
 
 
-def test_every_way_to_a_gpu_is_seen(engine: Engine, host: Host) -> None:
+def test_every_way_to_a_gpu_is_seen(engine: Engine, proxy: AgeProxy, host: Host) -> None:
     """One container for each route by which Docker hands GPUs over, and for what only looks like one."""
     cuda = engine.image("cuda:12", env={"NVIDIA_VISIBLE_DEVICES": "all"})
-    under = partial(dict, runtime="nvidia")
+
+    def under(env: str | None = None, **options: Any) -> dict[str, Any]:
+        return {"gpus": None, "runtime": "nvidia", "env": {"NVIDIA_VISIBLE_DEVICES": env} if env else {}, **options}
+
     routes: dict[str, tuple[dict[str, Any], str, list[str]]] = {  # name → options, route, GPUs
         "all": ({"gpus": "all"}, "--gpus", ALL),
         "the-first-two": ({"gpus": 2}, "--gpus", ["GPU-bbbb", "GPU-mig0/9", "GPU-mig0/11"]),
@@ -42,32 +44,37 @@ def test_every_way_to_a_gpu_is_seen(engine: Engine, host: Host) -> None:
         "by-indices": ({"gpus": "device=1,2"}, "--gpus", ["GPU-bbbb", "GPU-cccc"]),
         "by-mig-index": ({"gpus": "device=0:1"}, "--gpus", ["GPU-mig0/11"]),
         "by-mig-uuid": ({"gpus": "device=MIG-aaaa"}, "--gpus", ["GPU-mig0/9"]),
-        "env-mig-uuid": (under(env={"NVIDIA_VISIBLE_DEVICES": "MIG-bbbb"}), "NVIDIA_VISIBLE_DEVICES", ["GPU-mig0/11"]),
-        "env-mig-index": (under(env={"NVIDIA_VISIBLE_DEVICES": "0:0"}), "NVIDIA_VISIBLE_DEVICES", ["GPU-mig0/9"]),
+        "env-mig-uuid": (under("MIG-bbbb"), "NVIDIA_VISIBLE_DEVICES", ["GPU-mig0/11"]),
+        "env-mig-index": (under("0:0"), "NVIDIA_VISIBLE_DEVICES", ["GPU-mig0/9"]),
         "env-list": (
-            under(env={"NVIDIA_VISIBLE_DEVICES": "gpu-BBBB,2"}),
+            under("gpu-BBBB,2"),
             "NVIDIA_VISIBLE_DEVICES",
             ["GPU-bbbb", "GPU-cccc"],
         ),
-        "env-void": (under(env={"NVIDIA_VISIBLE_DEVICES": "void"}), "", []),
-        "env-none": (under(env={"NVIDIA_VISIBLE_DEVICES": "none"}), "", []),
+        "env-void": (under("void"), "", []),
+        "env-none": (under("none"), "", []),
         "baked-in": (under(image=cuda), "NVIDIA_VISIBLE_DEVICES", ALL),
-        "baked-in-under-runc": ({"image": cuda}, "", []),
-        "node": ({"flags": ["--device", "/dev/nvidia2"]}, "--device", ["GPU-cccc"]),
-        "privileged": ({"flags": ["--privileged"]}, "privileged", ALL),
-        "plain": ({}, "", []),
+        "baked-in-under-runc": ({"gpus": None, "image": cuda}, "", []),
+        "plain": ({"gpus": None}, "", []),
     }
-    for name, (options, _, _) in routes.items():
-        flags = options.pop("flags", [])
-        engine.create(*flags, name=name, **options)
-    for name, device in {"cdi": "nvidia.com/gpu=1", "cdi-mig": "nvidia.com/gpu=0:1"}.items():
+    created = {  # a machine without a GPU cannot start these
+        "node": (["--device", "/dev/nvidia2"], "--device", ["GPU-cccc"]),
+        "privileged": (["--privileged"], "privileged", ALL),
+    }
+    raw = {  # and its engine's command line cannot make these
+        "cdi": ("nvidia.com/gpu=1", "--device (CDI)", ["GPU-bbbb"]),
+        "cdi-mig": ("nvidia.com/gpu=0:1", "--device (CDI)", ["GPU-mig0/11"]),
+    }
+    run_all(engine, proxy, {name: options for name, (options, _, _) in routes.items()}, "3h")
+    for name, (flags, _, _) in created.items():
+        engine.create(*flags, name=name)
+    for name, (device, _, _) in raw.items():
         request = {"Driver": "cdi", "Count": 0, "DeviceIDs": [device], "Capabilities": None, "Options": {}}
         engine.create_raw({"HostConfig": {"NetworkMode": "none", "DeviceRequests": [request]}}, name=name)
-    cdi = {"cdi": ({}, "--device (CDI)", ["GPU-bbbb"]), "cdi-mig": ({}, "--device (CDI)", ["GPU-mig0/11"])}
 
     told = host(mode="observe", gpus=HOST)("preview", "--json", "--all")
     assert told.rc == 0, told.stderr
-    expected = {name: (way, held) for name, (_, way, held) in (routes | cdi).items()}
+    expected = {name: (way, held) for name, (_, way, held) in [*routes.items(), *created.items(), *raw.items()]}
     assert {name: (shown(told.json, name)["gpus_via"], gpus(told.json, name)) for name in expected} == expected
     assert {one["name"] for one in told.json["containers"] if one["rules"]} == {
         name for name, (way, _) in expected.items() if way
@@ -190,9 +197,9 @@ def unsafe(text: str) -> set[str]:
     return {one for one in text if one != "\n" and unicodedata.category(one) in {"Cc", "Cf", "Zl", "Zp", "Co", "Cs"}}
 
 
-def test_hostile_text_reaches_no_terminal(engine: Engine, proxy: AgeProxy, host: Host) -> None:
-    """Escape sequences, newlines and bidi marks in labels, variables and image names are shown as escapes, never sent."""
-    labels = ["ds01.user", "ds01.container_type", "aime.mlc.USER", "com.docker.compose.project", HOSTILE]
+def test_hostile_text_reaches_no_terminal(engine: Engine, proxy: AgeProxy, host: Host, tmp_path: Path) -> None:
+    """Escape sequences, newlines and bidi marks in labels, variables and images are shown as escapes, never sent."""
+    labels = ["ds01.user", "ds01.container_type", "aime.mlc.USER", "com.docker.compose.project", "k\x1b[2J\u202e"]
     claims = {"devcontainer.local_folder": f"/home/{HOSTILE}/x", "ds01.protected": "true"}
     options = {"labels": dict.fromkeys(labels, HOSTILE) | claims, "gpus": None, "runtime": "nvidia"}
     env = {"NVIDIA_VISIBLE_DEVICES": HOSTILE}
@@ -201,13 +208,18 @@ def test_hostile_text_reaches_no_terminal(engine: Engine, proxy: AgeProxy, host:
         "claimer": options | {"labels": {"ds01.user": "bob", "ds01.protected": "true"}, "gpus": "all", "runtime": None},
     }
     ids = run_all(engine, proxy, names, "100h")
+
+    def edit(answer: dict[str, Any]) -> None:
+        answer["Config"]["Image"] = HOSTILE
+        answer["Mounts"].append({"Type": "bind", "Source": f"/home/{HOSTILE}", "Destination": f"/{HOSTILE}"})
+
     for container in ids:
-        proxy.edit(container, lambda answer: answer["Config"].update(Image=HOSTILE))
-        mount = {"Type": "bind", "Source": f"/home/{HOSTILE}", "Destination": f"/{HOSTILE}"}
-        proxy.edit(container, lambda answer, mount=mount: answer["Mounts"].append(mount))
-    host_cli = host(rules=None)
+        proxy.edit(container, edit)
+    wall = script(tmp_path / "bin" / "wall", f"cat > {tmp_path}/message")
+    host_cli = host(rules=None, notify={"channels": ["wall"]})
+    env_with_wall = {"PATH": f"{wall.parent}:{host_cli.env['PATH']}"}
     runs = {
-        command: host_cli(*command)
+        command: host_cli(*command, env=env_with_wall)
         for command in (
             ("preview", "--all"),
             ("explain", "victim"),
@@ -228,4 +240,7 @@ def test_hostile_text_reaches_no_terminal(engine: Engine, proxy: AgeProxy, host:
     assert (seen["owner"], seen["image"]) == ("unknown", HOSTILE)
     assert "is no user name" in problems(runs["preview", "--json"].json)["owner_ignored"]
     assert runs["explain", "victim", "--json"].json["container"]["name"] == "victim"
-    assert plan(runs["preview", "--json"].json)["claimer warn"] == "enforce"
+    message = (tmp_path / "message").read_text()
+    assert message.startswith("bob, your container claimer (")
+    assert r"/home/x\x1b[2J" in message, "where its data stays"
+    assert unsafe(message) == set()

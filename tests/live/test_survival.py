@@ -11,13 +11,14 @@ import time
 from collections import Counter
 from collections.abc import Callable
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import pytest
 from rig.age_proxy import AgeProxy
 from rig.cli import Cli, Result
 from rig.engine import OBEDIENT, Engine
-from rig.host import OVERTIME, Host, about, audit, details, outcomes, plan, problems, run_all
+from rig.host import OVERTIME, Host, about, audit, details, outcomes, plan, problems, run_all, script
 
 ALWAYS = {"flags": ["--restart=always"]}
 STOPPED_AND_REMOVED = "stop done, remove done, epilog done"
@@ -247,6 +248,28 @@ def test_killed_at_any_call_it_is_finished_by_the_next_run(engine: Engine, proxy
         resolved = ledger.execute("SELECT action, status FROM actions WHERE name = 'doomed' ORDER BY id").fetchall()
     ledger.close()
     assert resolved == [*[("stop", "failed")] * 4, ("stop", "done"), ("remove", "failed"), ("remove", "done")]
+
+
+def test_killed_while_it_warns_it_warns_again(engine: Engine, proxy: AgeProxy, host: Host, tmp_path: Path) -> None:
+    """Nobody knows whether that warning went out: notice counts from the next one, and only that one is followed."""
+    (patient,) = run_all(engine, proxy, {"patient": {}}, "3h")
+    said, mark = tmp_path / "said", tmp_path / "killed"
+    # The first time it has said its text it kills the program that waits for it.
+    wall = script(tmp_path / "bin" / "wall", f"cat >> {said}; [ -e {mark} ] || {{ touch {mark}; kill -9 $PPID; }}")
+    rules = OVERTIME.replace("    then:", "    warn: {at: 80%, notice: 1s}\n    then:")
+    host_cli = host(rules=rules, notify={"channels": ["wall"], "unreached_notice": 1})
+    env = {"PATH": f"{wall.parent}:{host_cli.env['PATH']}"}
+    assert host_cli("evaluate", "--json", env=env).rc == -signal.SIGKILL
+    time.sleep(1.2)
+    again = clean(host_cli("evaluate", "--json", env=env))
+    assert outcomes(again) == {"patient": "warn done"}
+    assert engine.state(patient) == "running"
+    time.sleep(1.2)
+    assert outcomes(clean(host_cli("evaluate", "--json", env=env))) == {"patient": STOPPED_AND_REMOVED}
+    assert said.read_text().count("will be stopped and removed") == 2
+    lines = [line[:2] for line in audit(host_cli)]
+    assert lines[:4] == [("intent", "warn"), ("recovery", "warn"), ("intent", "warn"), ("outcome", "warn")]
+    assert [kind for kind, _ in lines].count("recovery") == 1
 
 
 def test_two_runs_never_meet(engine: Engine, proxy: AgeProxy, host: Host) -> None:

@@ -9,6 +9,7 @@ import json
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 from rig.age_proxy import AgeProxy
@@ -192,3 +193,11 @@ def host_of(cli: Cli, proxy: AgeProxy, prometheus_with: Callable[..., str]) -> H
 def about(container: str, rest: str = "/json") -> str:
     """Match requests about one container, as `Proxy.fault` wants it."""
     return rf"^/containers/{container}{rest}(\?|$)"
+
+
+def script(path: Path, line: str) -> Path:
+    """Write a program of one line of shell, for a PATH on which it comes first."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(f"#!/bin/sh\n{line}\n")
+    path.chmod(0o755)
+    return path
