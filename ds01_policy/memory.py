@@ -60,7 +60,8 @@ class Memory:
                 status, detail = Status.FAILED, "the run was killed while warning; it is warned again"
             else:
                 up = self._is_up(intent.container)
-                done = up is None or (not up and intent.action is Action.STOP)
+                # Of a check of the GPU nobody saw the end; the container tells nothing about it.
+                done = not up if intent.action is Action.STOP else up is None and intent.action is Action.REMOVE
                 status = Status.DONE if done else Status.FAILED
                 seen = {None: "gone", True: "up", False: "stopped"}[up]
                 detail = f"the run was killed meanwhile; the container is {seen} now"

@@ -85,6 +85,10 @@ class Tree:
             self.from_shipped.add(name)
         return File(name, str(path), data)
 
+    def forget(self, name: str) -> None:
+        """Leave a file out of the digest: nothing of it is used."""
+        self.read.pop(name, None)
+
     def rule_files(self, folders: list[str]) -> Iterator[File]:
         """Read the rules of these folders in order, each sorted by name. A missing `rules` is the shipped one."""
         for folder in folders:

@@ -60,6 +60,8 @@ def _load(directory: Path | None, unix_group: UnixGroup) -> Loaded:
         raise PolicyError([Finding("no_directory", str(directory), 0, 0, "no such directory")])
     tree = Tree(directory)
     documents = {kind: _document(tree, f"{kind}.yaml") for kind in KINDS}
+    _fill(tree, documents["identity"], "identity.yaml", ())
+    _fill(tree, documents["signals"], "signals.yaml", ("signals",))
     files = list(tree.rule_files(_folders(documents["settings"])))
     rules = tuple(parse(file.data, file.shown) for file in files)
     known = names.gather(documents, rules)
@@ -102,6 +104,23 @@ def _load(directory: Path | None, unix_group: UnixGroup) -> Loaded:
         directory=str(tree.base),
     )
     return Loaded(policy, documents, rules, tree)
+
+
+def _fill(tree: Tree, document: Document, name: str, within: tuple[str, ...]) -> None:
+    """Take from the shipped file what a site's own leaves out: sections of identity.yaml, signals by name.
+
+    Who changes what counts as infrastructure, or adds a signal, does not want to lose how owners are found, or the
+    signals that the shipped rules ask.
+    """
+    own = document.get(*within)
+    if name in tree.from_shipped or not isinstance(own, dict) or not own:
+        return
+    read = tree.open(shipped()[0] / name, f"shipped/{name}", is_shipped=True)
+    other = parse(read.data, read.shown).get(*within) if read else {}
+    taken = {key: value for key, value in other.items() if own.get(key) is None}
+    own.update(taken)
+    if not taken:
+        tree.forget(f"shipped/{name}")
 
 
 def _document(tree: Tree, name: str) -> Document:

@@ -220,7 +220,7 @@ def test_killed_at_any_call_it_is_finished_by_the_next_run(engine: Engine, proxy
     killed_at(host_cli, proxy, "POST", about(doomed, "/update"), 1, passed=False)
     assert engine.inspect(doomed)["HostConfig"]["RestartPolicy"]["Name"] == "always"
     killed_at(host_cli, proxy, "POST", about(doomed, "/update"), 1, passed=True)
-    assert engine.inspect(doomed)["HostConfig"]["RestartPolicy"]["Name"] == "no"
+    until(lambda: engine.inspect(doomed)["HostConfig"]["RestartPolicy"]["Name"] == "no")
     killed_at(host_cli, proxy, "POST", about(doomed, "/stop"), 1, passed=False)
     assert engine.state(doomed) == "running"
     killed_at(host_cli, proxy, "POST", about(doomed, "/stop"), 1, passed=True)

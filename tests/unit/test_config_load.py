@@ -492,3 +492,27 @@ def test_the_digest_names_the_content_of_every_file(tmp_path: Path) -> None:
         path.write_text(path.read_text() + comment)
         seen.add(load(tmp_path / "one", unix_group=lambda _: None).digest)
     assert len(seen) == 1 + len(list((tmp_path / "one").rglob("*.*")))
+
+
+def test_sections_left_out_of_identity_are_the_shipped_ones(tmp_path: Path) -> None:
+    """Who changes what counts as infrastructure does not lose how types and owners are found."""
+    (tmp_path / "identity.yaml").write_text(
+        "infrastructure: {labels: [site.infra=yes], trusted: {names: [exporter]}}\n"
+    )
+    shipped, own = load(None, unix_group=lambda _: None).identity, load(tmp_path, unix_group=lambda _: None).identity
+    assert (own.types, own.owners) == (shipped.types, shipped.owners)
+    assert own.infrastructure_labels == ("site.infra=yes",)
+    (tmp_path / "identity.yaml").write_text("owners: []\n")
+    emptied = load(tmp_path, unix_group=lambda _: None).identity
+    assert emptied.owners == ()
+    assert emptied.trusted == shipped.trusted
+
+
+def test_a_signal_is_added_to_the_shipped_ones_or_takes_the_place_of_one(tmp_path: Path) -> None:
+    """Adding a signal does not take away those that the shipped rules ask."""
+    power = "{unit: watts, kind: gauge, ceiling: 700W, join: gpu, label: power, queries: [{devices: whole, expr: 'P[{{ range }}]'}]}"
+    (tmp_path / "signals.yaml").write_text(f"signals:\n  power: {power}\n")
+    shipped, own = load(None, unix_group=lambda _: None), load(tmp_path, unix_group=lambda _: None)
+    assert set(own.signals) == {*shipped.signals, "power"}
+    assert own.signals["cpu_usage"] == shipped.signals["cpu_usage"]
+    assert own.digest != shipped.digest
