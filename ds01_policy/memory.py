@@ -77,7 +77,7 @@ class Memory:
 
         """
         at = observed.snapshot.at
-        ledger, _ = self._opened()
+        ledger, audit = self._opened()
         try:
             ledger.record(observed.snapshot, evaluation, plan, suspicious=observed.lost_everything)
             simulated = [
@@ -86,6 +86,10 @@ class Memory:
                 if decision.actions == (Action.WARN,) and decision.held_by is HeldBy.MODE
             ]
             ledger.simulate_warnings(simulated, at)
+            for decision in plan.decisions:
+                # Once for each guard, not at every tick: a host in mode observe would fill its disk with it.
+                if not decision.enforced and ledger.withhold(decision, at):
+                    audit.withheld(decision, at)
         except (LedgerError, AuditError) as error:
             raise MemoryLost(str(error)) from error
 

@@ -71,6 +71,11 @@ class Audit:
         """Write what became of it. Raises AuditError."""
         self._append("outcome", at, outcome_fields(decision, outcome))
 
+    def withheld(self, decision: Decision, at: datetime) -> None:
+        """Write what is due and what holds it back. Raises AuditError."""
+        held = {"actions": decision.actions, "held_by": decision.held_by, "detail": decision.detail}
+        self._append("withheld", at, {**intent_fields(decision, decision.actions[0]), **held})
+
     def note(self, kind: str, at: datetime, fields: Mapping[str, object]) -> None:
         """Write anything else worth keeping: a recovery, a switch of mode. Raises AuditError."""
         self._append(kind, at, fields)

@@ -59,6 +59,8 @@ def _line(row: dict[str, object]) -> str:
     """Write one entry: when, what, to whom, by which rule, what became of it, why."""
     words = [str(row[key]) for key in ("at", "kind", "action", "name", "owner", "rule", "status") if row.get(key)]
     why = row.get("detail") or row.get("why") or ""
+    if row.get("held_by"):
+        why = f"{row.get('why')}; held by {row['held_by']} ({row.get('detail')})"
     return plain(f"{'  '.join(words)}{f': {why}' if why else ''}", 1000)
 
 

@@ -131,6 +131,11 @@ class Ledger:
             for decision in decisions:
                 spells.would_have_warned(connection, decision, at)
 
+    def withhold(self, decision: Decision, at: datetime) -> bool:
+        """Write down that a decision is held back; False: that was known already."""
+        with self._writing() as connection:
+            return actions.withhold(connection, decision, at)
+
     def unfinished(self) -> list[Intent]:
         """List the actions that a killed run left without an outcome, oldest first."""
         with self._reading() as connection:

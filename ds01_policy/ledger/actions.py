@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING
 
 from ds01_policy.ledger import inventory, spells
 from ds01_policy.ledger.schema import clean, instant, instant_or_none, stamp, stamp_or_none
-from ds01_policy.model import Action, Mode, Status
+from ds01_policy.model import Action, Mode, Outcome, Status
 
 if TYPE_CHECKING:
     import sqlite3
     from datetime import datetime
 
-    from ds01_policy.model import Decision, Outcome
+    from ds01_policy.model import Decision
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +69,20 @@ def conclude(connection: sqlite3.Connection, decision: Decision, outcome: Outcom
         spells.warned(connection, decision, at, delivered=bool(outcome.delivered))
     if outcome.action in (Action.STOP, Action.REMOVE) and outcome.status is Status.DONE:
         inventory.ended(connection, decision.container.id, decision.container.started_at, at)
+
+
+def withhold(connection: sqlite3.Connection, decision: Decision, at: datetime) -> bool:
+    """Write down that a decision is held back, and by which guard; False: the last row about it says the same."""
+    action, held_by = decision.actions[0], str(decision.held_by)
+    last = connection.execute(
+        "SELECT status, detail, started_at FROM actions WHERE container = ? AND rule = ? AND action = ?"
+        " ORDER BY id DESC LIMIT 1",
+        (decision.container.id, decision.verdict.rule, action.value),
+    ).fetchone()
+    if last == (Status.WITHHELD.value, held_by, stamp_or_none(decision.container.started_at)):
+        return False
+    conclude(connection, decision, Outcome(decision.id, action, Status.WITHHELD, held_by), at)
+    return True
 
 
 def unfinished(connection: sqlite3.Connection) -> list[Intent]:

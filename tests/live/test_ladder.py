@@ -60,6 +60,7 @@ def test_idle_is_warned_then_stopped_and_removed_and_work_goes_on(
     assert third.json["outcomes"] == []
     lines = [json.loads(line) for line in (host_cli.state / "audit.jsonl").read_text().splitlines()]
     assert [(line["kind"], line["action"]) for line in lines] == [
+        ("withheld", "stop"),
         ("intent", "warn"),
         ("outcome", "warn"),
         ("intent", "stop"),

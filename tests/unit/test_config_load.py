@@ -510,7 +510,8 @@ def test_sections_left_out_of_identity_are_the_shipped_ones(tmp_path: Path) -> N
 
 def test_a_signal_is_added_to_the_shipped_ones_or_takes_the_place_of_one(tmp_path: Path) -> None:
     """Adding a signal does not take away those that the shipped rules ask."""
-    power = "{unit: watts, kind: gauge, ceiling: 700W, join: gpu, label: power, queries: [{devices: whole, expr: 'P[{{ range }}]'}]}"
+    query = "{devices: whole, expr: 'P[{{ range }}]'}"
+    power = f"{{unit: watts, kind: gauge, ceiling: 700W, join: gpu, label: power, queries: [{query}]}}"
     (tmp_path / "signals.yaml").write_text(f"signals:\n  power: {power}\n")
     shipped, own = load(None, unix_group=lambda _: None), load(tmp_path, unix_group=lambda _: None)
     assert set(own.signals) == {*shipped.signals, "power"}

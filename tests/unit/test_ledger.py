@@ -22,6 +22,7 @@ from ds01_policy.model import (
     Evaluation,
     GpuClaim,
     GpuRef,
+    HeldBy,
     Kind,
     Mode,
     Outcome,
@@ -468,3 +469,12 @@ def test_actions_may_be_written_from_many_threads(path: Path, ledger: Ledger) ->
         thread.join()
     found = rows(path, "SELECT decision, substr(container, 1, 1), detail, status FROM actions")
     assert sorted(found) == [(mark, mark, mark, "done") for mark in "abcdef"]
+
+
+def test_what_is_held_back_is_written_down_once_for_each_guard(path: Path) -> None:
+    """A host in mode observe does not fill its ledger with the same sentence, but a change of guard is news."""
+    held = replace(decision(), actions=(Action.STOP,), disposition=Disposition.SUPPRESS, held_by=HeldBy.NOTICE)
+    with Ledger.open(path) as ledger:
+        assert [ledger.withhold(held, NOON + step * TICK) for step in range(3)] == [True, False, False]
+        assert ledger.withhold(replace(held, held_by=HeldBy.MODE), NOON + 3 * TICK)
+        assert not ledger.unfinished()

@@ -63,7 +63,8 @@ class Host:
 
     inspects: dict[str, Json | SourceError | None] = field(default_factory=dict)
     files: dict[str, FileStat | SourceError] = field(default_factory=dict)
-    busy: dict[int, datetime] = field(default_factory=dict)  # since when the GPU of this index works
+    busy: dict[int, datetime] = field(default_factory=dict)  # since when the GPU of this index works,
+    until: dict[int, datetime] = field(default_factory=dict)  # and until when
     down: SourceError | None = None
     gpus: tuple[Gpu, ...] | SourceError = GPUS
     metrics: SourceError | None = None
@@ -136,8 +137,9 @@ class Host:
         )
 
     def _used(self, gpu: Gpu, at: float) -> str:
-        since = self.busy.get(gpu.index)
-        return "93" if since is not None and at >= since.timestamp() else "0"
+        since, until = self.busy.get(gpu.index), self.until.get(gpu.index)
+        works = since is not None and at >= since.timestamp() and (until is None or at < until.timestamp())
+        return "93" if works else "0"
 
 
 def given_or_raised(answer: Any) -> Any:
