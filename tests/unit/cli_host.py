@@ -53,6 +53,7 @@ def on_demo(*args: str | Path, config: Path = DEMO_CONFIG) -> Ran:
 def start(*args: str | Path, **more: Any) -> subprocess.Popen[str]:
     """Start the program itself; what it prints comes through pipes unless `more` says otherwise."""
     environment = {**os.environ, "PYTHONPATH": str(REPOSITORY), **more.pop("env", {})}
+    environment.pop("PYTHONUNBUFFERED", None)  # as people run it
     pipes = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE, **more}
     command = [sys.executable, "-m", "ds01_policy", *map(str, args)]
     return subprocess.Popen(command, text=True, env=environment, **pipes)
@@ -99,7 +100,7 @@ def silent_engine(folder: Path) -> Iterator[socket.socket]:
     with socket.socket(socket.AF_UNIX) as server:
         server.bind(str(path))
         server.listen()
-        server.settimeout(20)
+        server.settimeout(60)
         yield server
 
 

@@ -19,12 +19,12 @@ ON_DEMO = ("--config", DEMO_CONFIG, "--replay", DEMO)
 @pytest.mark.parametrize("command", ["preview", "evaluate"])
 def test_ctrl_c(command: str, tmp_path: Path) -> None:
     """In the middle of asking Docker: out at once with 130, nothing said, and no lock left behind."""
-    config = configured(tmp_path, docker={"url": f"unix://{tmp_path}/docker.sock", "timeout": "30s"})
+    config = configured(tmp_path, docker={"url": f"unix://{tmp_path}/docker.sock", "timeout": "120s"})
     with silent_engine(tmp_path) as engine:
         ours = start("--config", config, command, "--json")
         connection, _ = engine.accept()
         ours.send_signal(signal.SIGINT)
-        stdout, stderr = ours.communicate(timeout=10)
+        stdout, stderr = ours.communicate(timeout=60)
         connection.close()
     assert (ours.returncode, stdout, stderr) == (130, "", "")
     with RunLock(tmp_path / "state" / "lock"):
@@ -38,7 +38,7 @@ def test_nobody_reads_to_the_end(args: tuple[str, ...]) -> None:
     os.close(reading)
     ours = start(*ON_DEMO, *args, stdout=writing)
     os.close(writing)
-    _, stderr = ours.communicate(timeout=30)
+    _, stderr = ours.communicate(timeout=60)
     assert (ours.returncode, stderr) == (1, "")
 
 
@@ -46,7 +46,7 @@ def test_a_full_disk_takes_the_output() -> None:
     """One line says so; a script that kept the output must see that it is not whole."""
     with Path("/dev/full").open("w") as full:
         ours = start(*ON_DEMO, "preview", stdout=full)
-    _, stderr = ours.communicate(timeout=30)
+    _, stderr = ours.communicate(timeout=60)
     assert ours.returncode == 1
     assert stderr == "ds01-policy: unexpected OSError: [Errno 28] No space left on device (--verbose shows where)\n"
 
@@ -54,14 +54,14 @@ def test_a_full_disk_takes_the_output() -> None:
 def test_stdout_may_be_closed() -> None:
     """A timer that closed it still gets its tick, and no file of ours takes its number."""
     ours = start(*ON_DEMO, "evaluate", stdout=None, preexec_fn=lambda: os.close(1))
-    _, stderr = ours.communicate(timeout=30)
+    _, stderr = ours.communicate(timeout=60)
     assert (ours.returncode, stderr) == (0, "")
 
 
 def test_a_locale_without_our_letters() -> None:
     """`≥` is written as an escape, instead of failing after everything was done."""
     ours = start(*ON_DEMO, "evaluate", env={"PYTHONIOENCODING": "latin-1"})
-    stdout, stderr = ours.communicate(timeout=30)
+    stdout, stderr = ours.communicate(timeout=60)
     assert (ours.returncode, stderr) == (0, "")
     assert r"exited for 50m" in stdout
     assert r"\u2265 30m" in stdout

@@ -144,7 +144,7 @@ def test_a_real_terminal_is_used_in_full() -> None:
             break
         shown += piece
     os.close(master)
-    assert ours.wait(timeout=30) == 0
+    assert ours.wait(timeout=60) == 0
     text = shown.decode().replace("\r\n", "\n")
     assert "\x1b[1mtrain\x1b[0m" in text
     assert max(len(re.sub(r"\x1b\[[0-9;]*m", "", line)) for line in text.splitlines()) > 80
