@@ -57,7 +57,7 @@ def make_plan(
         if verdict.kind in (Kind.ACT, Kind.WARN)
     ]
     warnings = [warning for item in due if (warning := item.warning())]
-    acts = _spend(policy, snapshot, _one_each([act for item in due if (act := item.act())]))
+    acts = _spend(policy, snapshot, history, _one_each([act for item in due if (act := item.act())]))
     ending = {act.container.id for act in acts if act.enforced and act.destructive}
     warnings = [warning for warning in warnings if warning.container.id not in ending]
     return Plan((*warnings, *acts), breaker)
@@ -176,8 +176,10 @@ def _reach(act: Decision) -> tuple[bool, int]:
     return act.held_by is None, act.mode.strength
 
 
-def _spend(policy: Policy, snapshot: Snapshot, acts: list[Decision]) -> list[Decision]:
+def _spend(policy: Policy, snapshot: Snapshot, history: History, acts: list[Decision]) -> list[Decision]:
     """Let as many through as the budget has, the longest overdue first, then hold back what the mode forbids.
+
+    What cannot be ended waits behind the others, the latest failure last: it must not use the budget up for ever.
 
     Acts that are only simulated spend a budget of their own: they must not use up what enforced ones have.
     """
@@ -186,9 +188,13 @@ def _spend(policy: Policy, snapshot: Snapshot, acts: list[Decision]) -> list[Dec
     ending_limit = max(1, int(budget.share * running + 1e-9))
     spent: dict[bool, list[int]] = {True: [0, 0], False: [0, 0]}
     result = []
-    for act in sorted(
-        acts, key=lambda act: (act.verdict.due_at or snapshot.at, act.container.created_at, act.container.id)
-    ):
+
+    def turn(act: Decision) -> tuple[bool, datetime, datetime, datetime, str]:
+        container, due = act.container, act.verdict.due_at or snapshot.at
+        failed = history.failed.get(container.id)
+        return failed is not None, failed or due, due, container.created_at, container.id
+
+    for act in sorted(acts, key=turn):
         held = act
         if act.held_by is None and act.destructive:
             counts = spent[act.mode is Mode.ENFORCE]

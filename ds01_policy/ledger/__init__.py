@@ -28,6 +28,8 @@ __all__ = ["RETENTION", "Intent", "Ledger", "LedgerError"]
 
 # Ticks, actions and ended lives older than this are dropped.
 RETENTION = timedelta(days=90)
+# So long an attempt that came to nothing keeps a container behind the others.
+FORGIVEN = timedelta(days=1)
 
 
 class Ledger:
@@ -76,13 +78,15 @@ class Ledger:
         """Tell what earlier ticks left behind; of ticks, the last one that was written down whole."""
         with self._reading() as connection:
             tick = connection.execute("SELECT at, running FROM ticks WHERE settled ORDER BY id DESC LIMIT 1").fetchone()
+            last_at = schema.instant(tick[0]) if tick else None
             return History(
                 spells=spells.load_spells(connection),
                 last_kinds=spells.load_kinds(connection),
-                last_tick_at=schema.instant(tick[0]) if tick else None,
+                last_tick_at=last_at,
                 lives=inventory.lives(connection),
                 last_running=int(tick[1]) if tick else 0,
                 breaker_since=spells.breaker_since(connection),
+                failed=actions.failed(connection, last_at - FORGIVEN) if last_at else {},
             )
 
     def lives(self) -> Mapping[str, Life]:

@@ -107,6 +107,16 @@ def unfinished(connection: sqlite3.Connection) -> list[Intent]:
     ]
 
 
+def failed(connection: sqlite3.Connection, since: datetime) -> dict[str, datetime]:
+    """Tell when the last attempt to end a container came to nothing, by container id. Raises ValueError."""
+    rows = connection.execute(
+        "SELECT container, max(outcome_at) FROM actions"
+        " WHERE action IN ('stop', 'remove') AND status IN ('failed', 'stale') AND outcome_at >= ? GROUP BY container",
+        (stamp(since),),
+    )
+    return {container: instant(at) for container, at in rows}
+
+
 def resolve(connection: sqlite3.Connection, intent: Intent, status: Status, detail: str, at: datetime) -> None:
     """Close an unfinished intent with what a look at the container showed. A warning so closed counts as not sent."""
     connection.execute(

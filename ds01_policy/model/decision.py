@@ -134,5 +134,6 @@ class History:
     lives: Mapping[str, Life] = field(default_factory=dict)  # newest known life, by container id
     last_running: int = 0  # GPU containers that ran at the last tick
     breaker_since: datetime | None = None
+    failed: Mapping[str, datetime] = field(default_factory=dict)  # container id → when ending it last came to nothing
     writable: bool = True
     unwritable_why: str = ""

@@ -103,6 +103,7 @@ def history_json(history: History) -> Json:
         "last_tick_at": time_json(history.last_tick_at),
         "last_running": history.last_running,
         "breaker_since": time_json(history.breaker_since),
+        "failed": {container: time_json(at) for container, at in sorted(history.failed.items())},
         "writable": history.writable,
         "unwritable_why": history.unwritable_why,
         "lives": [
@@ -147,6 +148,7 @@ def history_of(value: Json) -> History:
         lives={life["container"]: _life_of(life) for life in value["lives"]},
         last_running=int(value["last_running"]),
         breaker_since=_maybe_time(value["breaker_since"]),
+        failed={container: time_of(at) for container, at in value.get("failed", {}).items()},
         writable=bool(value["writable"]),
         unwritable_why=str(value["unwritable_why"]),
     )

@@ -87,7 +87,7 @@ def observe(
     answers, states["prometheus"] = _measure(policy, sources, snapshot, demand, problems)
     states["gpu"] = gpu_state
     snapshot = replace(snapshot, answers=answers, sources=states)
-    snapshot = _look_for_keep_alive(policy, sources, snapshot, demand, history)
+    snapshot = _look_for_keep_alive(policy, sources, snapshot, demand, history, problems)
     return Observed(replace(snapshot, problems=tuple(dict.fromkeys(problems))), demand, lost)
 
 
@@ -197,24 +197,32 @@ def _measure(
 
 
 def _look_for_keep_alive(
-    policy: Policy, sources: Sources, snapshot: Snapshot, demand: Demand, history: History
+    policy: Policy, sources: Sources, snapshot: Snapshot, demand: Demand, history: History, problems: list[Problem]
 ) -> Snapshot:
     """Ask for the keep-alive file only where it would make a difference: one request a container."""
     wanting = wanting_keep_alive(policy, evaluate(policy, snapshot, demand))
     if not wanting:
         return snapshot
     containers = []
+    slow = unasked = 0
     for container in snapshot.containers:
         if container.id not in wanting:
             containers.append(container)
+            continue
+        if slow >= PATIENCE:  # as for inspects: each costs a whole timeout
+            containers.append(replace(container, keep_alive_unreadable="Docker takes too long"))
+            unasked += 1
             continue
         try:
             stat = sources.docker.stat(container.id, policy.settings.keep_alive.path)
         except SourceError as error:
             containers.append(replace(container, keep_alive_unreadable=str(error)))
+            slow += isinstance(error, SourceSlow)
             continue
         keep_alive = KeepAlive(stat.modified_at, _kept_since(container, history)) if stat else None
         containers.append(replace(container, keep_alive=keep_alive))
+    if unasked:
+        problems.append(Problem("docker_slow", f"{unasked} more keep-alive files were not looked for"))
     return replace(snapshot, containers=tuple(containers))
 
 

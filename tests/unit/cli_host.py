@@ -59,6 +59,17 @@ def start(*args: str | Path, **more: Any) -> subprocess.Popen[str]:
     return subprocess.Popen(command, text=True, env=environment, **pipes)
 
 
+def ended(ours: subprocess.Popen[str]) -> Ran:
+    """Wait for its end; one that does not end is killed, and an error."""
+    try:
+        stdout, stderr = ours.communicate(timeout=60)
+    except subprocess.TimeoutExpired:
+        ours.kill()
+        ours.communicate()
+        raise
+    return Ran(ours.returncode, stdout or "", stderr or "")
+
+
 def configured(folder: Path, files: Mapping[str, str] | None = None, **settings: Any) -> Path:
     """Write the demo's configuration with other settings and files; nothing in it points at this machine.
 

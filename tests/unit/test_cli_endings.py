@@ -5,10 +5,12 @@ from __future__ import annotations
 import os
 import signal
 import sys
+import time
+from functools import partial
 from pathlib import Path
 
 import pytest
-from cli_host import DEMO, DEMO_CONFIG, configured, run, silent_engine, start
+from cli_host import DEMO, DEMO_CONFIG, Ran, configured, ended, run, silent_engine, start
 
 from ds01_policy.cli import deciding, main
 from ds01_policy.lock import RunLock
@@ -21,12 +23,13 @@ def test_ctrl_c(command: str, tmp_path: Path) -> None:
     """In the middle of asking Docker: out at once with 130, nothing said, and no lock left behind."""
     config = configured(tmp_path, docker={"url": f"unix://{tmp_path}/docker.sock", "timeout": "120s"})
     with silent_engine(tmp_path) as engine:
-        ours = start("--config", config, command, "--json")
+        heed = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)  # these tests may run where it is ignored
+        ours = start("--config", config, command, "--json", preexec_fn=heed)
         connection, _ = engine.accept()
+        time.sleep(0.5)  # now it waits for the answer
         ours.send_signal(signal.SIGINT)
-        stdout, stderr = ours.communicate(timeout=60)
+        assert ended(ours) == Ran(130, "", "")
         connection.close()
-    assert (ours.returncode, stdout, stderr) == (130, "", "")
     with RunLock(tmp_path / "state" / "lock"):
         pass
 
@@ -38,33 +41,29 @@ def test_nobody_reads_to_the_end(args: tuple[str, ...]) -> None:
     os.close(reading)
     ours = start(*ON_DEMO, *args, stdout=writing)
     os.close(writing)
-    _, stderr = ours.communicate(timeout=60)
-    assert (ours.returncode, stderr) == (1, "")
+    assert ended(ours) == Ran(1, "", "")
 
 
 def test_a_full_disk_takes_the_output() -> None:
     """One line says so; a script that kept the output must see that it is not whole."""
     with Path("/dev/full").open("w") as full:
         ours = start(*ON_DEMO, "preview", stdout=full)
-    _, stderr = ours.communicate(timeout=60)
-    assert ours.returncode == 1
-    assert stderr == "ds01-policy: unexpected OSError: [Errno 28] No space left on device (--verbose shows where)\n"
+    told = "ds01-policy: unexpected OSError: [Errno 28] No space left on device (--verbose shows where)\n"
+    assert ended(ours) == Ran(1, "", told)
 
 
 def test_stdout_may_be_closed() -> None:
     """A timer that closed it still gets its tick, and no file of ours takes its number."""
     ours = start(*ON_DEMO, "evaluate", stdout=None, preexec_fn=lambda: os.close(1))
-    _, stderr = ours.communicate(timeout=60)
-    assert (ours.returncode, stderr) == (0, "")
+    assert ended(ours) == Ran(0, "", "")
 
 
 def test_a_locale_without_our_letters() -> None:
     """`≥` is written as an escape, instead of failing after everything was done."""
     ours = start(*ON_DEMO, "evaluate", env={"PYTHONIOENCODING": "latin-1"})
-    stdout, stderr = ours.communicate(timeout=60)
-    assert (ours.returncode, stderr) == (0, "")
-    assert r"exited for 50m" in stdout
-    assert r"\u2265 30m" in stdout
+    ran = ended(ours)
+    assert (ran.code, ran.stderr) == (0, "")
+    assert r"\u2265 30m" in ran.stdout
 
 
 def broken(*_: object, **__: object) -> None:

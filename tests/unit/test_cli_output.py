@@ -14,7 +14,7 @@ from itertools import pairwise
 from pathlib import Path
 
 import pytest
-from cli_host import DEMO, DEMO_CONFIG, configured, on_demo, pretend_demo_is_here, run, start
+from cli_host import DEMO, DEMO_CONFIG, Ran, configured, ended, on_demo, pretend_demo_is_here, run, start
 
 from ds01_policy.cli.wiring import page
 from ds01_policy.model import Mode
@@ -144,7 +144,7 @@ def test_a_real_terminal_is_used_in_full() -> None:
             break
         shown += piece
     os.close(master)
-    assert ours.wait(timeout=60) == 0
+    assert ended(ours) == Ran(0, "", "")
     text = shown.decode().replace("\r\n", "\n")
     assert "\x1b[1mtrain\x1b[0m" in text
     assert max(len(re.sub(r"\x1b\[[0-9;]*m", "", line)) for line in text.splitlines()) > 80
