@@ -115,10 +115,11 @@ def _by_signals(policy: Policy, snapshot: Snapshot, rule: Rule, container: Conta
     if act is None or rule.when is None or not is_up(container):
         return Verdict(container, rule.id, Kind.UNKNOWN, f"{container.state}: nothing can be measured", for_=act)
     age = age_of(container, at)
-    whole = _ask_span(policy, snapshot, rule, container, act)
+    asked: dict[timedelta, _Asked] = {}  # the last minutes are part of both questions
+    whole = _ask_span(policy, snapshot, rule, container, act, asked)
     if whole.truth is Truth.TRUE:
         return verdict(Kind.ACT, _reason(policy, whole, act, act), at, whole.evidence)
-    near = _ask_span(policy, snapshot, rule, container, span.warn) if span.warn is not None else None
+    near = _ask_span(policy, snapshot, rule, container, span.warn, asked) if span.warn is not None else None
     if near is not None and span.warn is not None and near.truth is Truth.TRUE:
         due = max(at + (act - span.warn), at - age + act)
         return verdict(Kind.WARN, _reason(policy, near, span.warn, act), due, (*near.evidence, *whole.evidence))
@@ -149,15 +150,22 @@ class _Asked:
     evidence: tuple[Evidence, ...]
 
 
-def _ask_span(policy: Policy, snapshot: Snapshot, rule: Rule, container: Container, whole: timedelta) -> _Asked:
+def _ask_span(
+    policy: Policy,
+    snapshot: Snapshot,
+    rule: Rule,
+    container: Container,
+    whole: timedelta,
+    asked: dict[timedelta, _Asked],
+) -> _Asked:
     """Ask the condition over `whole` and over its last `awake` minutes: both must hold."""
-    truths: list[Truth] = []
-    evidence: list[Evidence] = []
+    answers = []
     for window in dict.fromkeys((whole, min(policy.settings.awake, whole))):
-        truth, pieces = ask(rule.when, policy.signals, snapshot, container, window)
-        truths.append(Truth.UNKNOWN if truth is None else truth)
-        evidence += pieces
-    return _Asked(all_(truths), tuple(evidence))
+        if window not in asked:
+            truth, pieces = ask(rule.when, policy.signals, snapshot, container, window)
+            asked[window] = _Asked(Truth.UNKNOWN if truth is None else truth, pieces)
+        answers.append(asked[window])
+    return _Asked(all_(each.truth for each in answers), tuple(piece for each in answers for piece in each.evidence))
 
 
 def _reason(policy: Policy, asked: _Asked, over: timedelta, act: timedelta) -> str:

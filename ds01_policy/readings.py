@@ -6,7 +6,7 @@ Owns the arithmetic for gauges and counters, the same for every source. Pure; co
 from __future__ import annotations
 
 import math
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
 from dataclasses import replace
 from itertools import pairwise
 from typing import TYPE_CHECKING
@@ -68,7 +68,8 @@ def _from_answer(signal: Signal, answer: Answer, container: Container, window: t
     born = container.started_at.timestamp() if container.started_at else math.inf
     parts = []
     for key in signal.keys(container):
-        samples = [sample for sample in answer.series.get(key, ()) if sample[0] >= born]
+        samples = answer.series.get(key, ())
+        samples = samples[bisect_left(samples, (born,)) :]
         interval = _gauge if signal.kind == "gauge" else _counter
         parts.append((key, interval(signal, samples, answer, window, at)))
     worst = next((part for part in parts if part[1].missing is not None), None)
@@ -92,9 +93,10 @@ def _gauge(signal: Signal, samples: Sequence[Sample], answer: Answer, window: ti
     end = at.timestamp()
     width = window.total_seconds()
     start = end - width
-    samples = [sample for sample in samples if sample[0] <= end]
+    samples = samples[: bisect_right(samples, (end, math.inf))]
     covered = weighted = 0.0
-    for index, (time, value) in enumerate(samples):
+    first = max(bisect_right(samples, (start, math.inf)) - 1, 0)  # the one before still stands when the window begins
+    for index, (time, value) in enumerate(samples[first:], first):
         following = samples[index + 1][0] if index + 1 < len(samples) else math.inf
         until = following if following - time <= JITTER * answer.spacing_s else time + answer.spacing_s
         share = min(until, end) - max(time, start)
@@ -124,7 +126,7 @@ def _counter(signal: Signal, samples: Sequence[Sample], answer: Answer, window: 
     end = at.timestamp()
     width = window.total_seconds()
     start = end - width
-    samples = [sample for sample in samples if sample[0] <= end]
+    samples = samples[: bisect_right(samples, (end, math.inf))]
     times = [time for time, _ in samples]
     before = bisect_right(times, start) - 1
     since_before, reset = _increase(samples[max(before, 0) :])

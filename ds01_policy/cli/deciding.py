@@ -65,7 +65,10 @@ def explain(options: Options, container: str, *, json: bool) -> None:
         policy, policy.settings.mode, report.snapshot, report.evaluation, report.plan, report.history, found[0]
     )
     clock = Clock(report.snapshot.at)
-    sys.stdout.write(dumps(explain_document(about, clock)) if json else explain_text(about, page(), clock))
+    if json:
+        sys.stdout.write(dumps(explain_document(about, clock), indented=sys.stdout.isatty()))
+    else:
+        sys.stdout.write(explain_text(about, page(), clock))
 
 
 def evaluate(options: Options, *, mode: str | None, json: bool) -> None:
@@ -137,7 +140,8 @@ def _no_docker(policy: Policy, world: World, command: str, mode: Mode, why: str,
             problems=(problem,),
         )
         empty = Evaluation((), Demand(0, 0, high=False))
-        sys.stdout.write(dumps(document(command, policy.digest, mode, snapshot, empty, Plan())))
+        nothing = document(command, policy.digest, mode, snapshot, empty, Plan())
+        sys.stdout.write(dumps(nothing, indented=sys.stdout.isatty()))
     fail(Exit.NO_DOCKER, [f"Docker could not be observed: {why}", "nothing was decided and nothing was done"])
 
 
@@ -158,7 +162,8 @@ def _print(
                     problems=report.problems,
                     all_=all_,
                     rule=rule,
-                )
+                ),
+                indented=sys.stdout.isatty(),
             )
         )
         return

@@ -18,7 +18,8 @@ import pytest
 from rig.age_proxy import AgeProxy
 from rig.cli import Cli, Result
 from rig.engine import OBEDIENT, Engine
-from rig.host import OVERTIME, Host, about, audit, details, outcomes, plan, problems, run_all, script
+from rig.host import OVERTIME, Host, about, audit, details, outcomes, plan, problems, rule, run_all, script
+from rig.nvidia_smi import write_nvidia_smi
 
 ALWAYS = {"flags": ["--restart=always"]}
 STOPPED_AND_REMOVED = "stop done, remove done, epilog done"
@@ -145,6 +146,32 @@ def test_an_answer_that_never_comes_is_judged_by_looking(engine: Engine, proxy: 
     proxy.clear_faults()
     after = clean(host_cli("evaluate", "--json", timeout=90))
     assert set(outcomes(after)) == {"stop-never-arrived", "no-reason-given", "stuck", "stuck-at-the-second-look"}
+    assert engine.ids() == []
+
+
+def test_files_that_cannot_be_looked_for_hold_a_run_up_only_so_long(
+    engine: Engine, proxy: AgeProxy, host: Host
+) -> None:
+    """Where keep-alive files lie on a dead network share, three timeouts are enough: the rest is left for later."""
+    names: dict[str, dict[str, Any]] = {f"c{number}": {} for number in range(5)}
+    run_all(engine, proxy, names, "3h")
+    proxy.fault("HEAD", "/archive", kind="hang", times=None)
+    told = clean(host(rules=OVERTIME, docker={"timeout": "1s"})("evaluate", "--json", timeout=60))
+    assert len(proxy.asked("HEAD", "/archive")) == 3
+    assert {rule(told, name, "overtime")["verdict"] for name in names} == {"unknown"}
+    assert problems(told)["docker_slow"] == "2 more keep-alive files were not looked for"
+    assert (told["plan"], len(engine.ids())) == ([], 5)
+
+
+def test_a_driver_that_hangs_holds_nobody_up(engine: Engine, proxy: AgeProxy, host: Host) -> None:
+    """With nvidia-smi stuck, rules over clocks go on, and only the check of the GPU after the removal fails."""
+    run_all(engine, proxy, {"doomed": {}}, "3h")
+    host_cli = host(rules=OVERTIME, gpu={"timeout": "1s"}, epilog={"timeout": "1s"})
+    write_nvidia_smi(host_cli.base / "nvidia-smi", [], hang_s=300)
+    told = clean(host_cli("evaluate", "--json", timeout=60), rc=1)
+    assert told["sources"]["gpu"]["up"] is False
+    assert "could not be listed" in problems(told)["gpu_down"]
+    assert outcomes(told) == {"doomed": "stop done, remove done, epilog failed"}
     assert engine.ids() == []
 
 

@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
-import pytest
+from pathlib import Path
 
+import pytest
+from typer.testing import CliRunner
+
+import ds01_policy.cli
+from ds01_policy.cli import HELP_COLUMNS
+from ds01_policy.cli.app import app
 from ds01_policy.cli.options import hoisted
 
 
@@ -23,3 +29,11 @@ from ds01_policy.cli.options import hoisted
 def test_global_options_are_read_wherever_they_stand(written: str, read: str) -> None:
     """What comes after `--` is left alone; an option without its value stays an error of its own."""
     assert hoisted(written.split()) == read.split()
+
+
+@pytest.mark.parametrize("flag", ["--help", "-h"])
+def test_the_written_help_is_what_typer_would_write(flag: str) -> None:
+    """The file is there for speed alone: write it anew when this fails, as the message says."""
+    written = (Path(ds01_policy.cli.__file__).parent / "help.txt").read_text(encoding="utf-8")
+    shown = CliRunner().invoke(app, [flag], prog_name="ds01-policy", env={"COLUMNS": str(HELP_COLUMNS)}).output
+    assert written == shown, f"ds01_policy/cli/help.txt is old; it should read:\n{shown}"

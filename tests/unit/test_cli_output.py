@@ -35,7 +35,7 @@ def test_json_is_one_document_and_nothing_else(command: str) -> None:
     ran = on_demo(*command.split(), "--json")
     assert (ran.code, ran.stderr) == (0, "")
     assert ran.stdout.isascii()
-    assert ran.stdout == json.dumps(ran.json, indent=2) + "\n"
+    assert ran.stdout == json.dumps(ran.json) + "\n"
     assert (ran.json["schema"], ran.json["command"]) == (1, command.split(maxsplit=1)[0])
 
 
