@@ -6,8 +6,9 @@ import os
 import resource
 import signal
 import subprocess
-import time
 import sys
+import time
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -76,17 +77,24 @@ def test_a_run_that_was_killed_leaves_no_lock(tmp_path: Path) -> None:
             assert path.read_text().startswith(f"{os.getpid()} since ")
 
 
+def opened_by(pid: int) -> set[str]:
+    """List the files that a process has open."""
+    found = set()
+    for entry in Path(f"/proc/{pid}/fd").iterdir():
+        with suppress(FileNotFoundError):  # closed while we look
+            found.add(str(entry.readlink()))
+    return found
+
+
 def test_a_program_started_by_a_run_does_not_keep_the_lock(tmp_path: Path) -> None:
     """A hung nvidia-smi that outlives the run holds nothing."""
     path = tmp_path / "lock"
     with RunLock(path), subprocess.Popen(["sleep", "60"], close_fds=False) as child:
         try:
-            # Until it has become another program, it still has what only this one may have.
-            process = Path(f"/proc/{child.pid}")
-            until = time.monotonic() + 10
-            while (process / "comm").read_text() != "sleep\n" and time.monotonic() < until:
+            # Only when it has become another program does it give up what it got from this one.
+            until = time.monotonic() + 5
+            while str(path) in (opened := opened_by(child.pid)) and time.monotonic() < until:
                 time.sleep(0.01)
-            opened = {os.readlink(entry) for entry in (process / "fd").iterdir()}
             with pytest.raises(Held), RunLock(path):
                 pytest.fail("held twice in one process")
             still_running = child.poll() is None
