@@ -198,7 +198,7 @@ def _failures(asking: _Asking) -> list[Problem]:
     """Report a source that answers nothing once, a query that fails beside others for its signal."""
     if _is_down(asking):
         why = asking.down or next(error for error in asking.failed.values() if not isinstance(error, BadQuery))
-        detail = f"{why}; until it answers, idleness is judged by this host's own samples or not at all"
+        detail = f"{why}; until it answers nobody is found idle; rules over clocks go on"
         return [Problem("source_down", detail)]
     return [Problem("query_failed", f"signal {name}: {error}") for name, error in asking.failed.items()]
 
