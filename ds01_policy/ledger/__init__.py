@@ -12,7 +12,7 @@ from contextlib import contextmanager, suppress
 from datetime import timedelta
 from typing import TYPE_CHECKING, Self
 
-from ds01_policy.ledger import actions, inventory, schema, spells
+from ds01_policy.ledger import actions, inventory, samples, schema, spells
 from ds01_policy.ledger.actions import Intent
 from ds01_policy.ledger.schema import LedgerError
 from ds01_policy.model import History
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from datetime import datetime
     from pathlib import Path
 
-    from ds01_policy.model import Action, Decision, Evaluation, Life, Mode, Outcome, Plan, Snapshot, Status
+    from ds01_policy.model import Action, Decision, Evaluation, Life, LocalSeries, Mode, Outcome, Plan, Snapshot, Status
 
 __all__ = ["RETENTION", "Intent", "Ledger", "LedgerError"]
 
@@ -74,8 +74,11 @@ class Ledger:
                 "INSERT INTO ticks (at, mode, digest) VALUES (?, ?, ?)", (schema.stamp(at), mode.value, digest)
             )
 
-    def history(self) -> History:
-        """Tell what earlier ticks left behind; of ticks, the last one that was written down whole."""
+    def history(self, reach: timedelta | None = None) -> History:
+        """Tell what earlier ticks left behind; of ticks, the last one that was written down whole.
+
+        Local samples are many: `reach` says how far back from the newest they are told, and without it none are.
+        """
         with self._reading() as connection:
             tick = connection.execute("SELECT at, running FROM ticks WHERE settled ORDER BY id DESC LIMIT 1").fetchone()
             last_at = schema.instant(tick[0]) if tick else None
@@ -87,6 +90,7 @@ class Ledger:
                 last_running=int(tick[1]) if tick else 0,
                 breaker_since=spells.breaker_since(connection),
                 failed=actions.failed(connection, last_at - FORGIVEN) if last_at else {},
+                samples={} if reach is None else samples.latest(connection, reach.total_seconds()),
             )
 
     def lives(self) -> Mapping[str, Life]:
@@ -116,6 +120,18 @@ class Ledger:
                 (len(snapshot.containers), running),
             )
             _prune(connection, schema.stamp(snapshot.at - RETENTION))
+
+    # ── local samples ────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def keep_samples(self, at: float, rows: Iterable[samples.Row], retain: timedelta) -> None:
+        """Write down what this host measured itself at `at` (Unix seconds); drop what is older than `retain`."""
+        with self._writing() as connection:
+            samples.keep(connection, at, rows, at - retain.total_seconds())
+
+    def samples(self, since: datetime) -> LocalSeries:
+        """Tell what this host measured itself since then: by kind (gpu, cpu, network), by join key as text."""
+        with self._reading() as connection:
+            return samples.load(connection, since.timestamp())
 
     # ── actions ──────────────────────────────────────────────────────────────────────────────────────────────────────
 

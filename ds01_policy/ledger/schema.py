@@ -88,6 +88,15 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
         "CREATE INDEX inventory_open ON inventory (container) WHERE ended_at IS NULL",
         "CREATE INDEX inventory_seen ON inventory (last_seen)",
     ),
+    (
+        """CREATE TABLE samples (
+            at REAL NOT NULL,
+            kind TEXT NOT NULL,
+            key TEXT NOT NULL,
+            value REAL NOT NULL,
+            PRIMARY KEY (at, kind, key)
+        ) WITHOUT ROWID""",
+    ),
 )
 VERSION = len(MIGRATIONS)
 

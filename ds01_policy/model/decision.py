@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
 from ds01_policy.model.host import Container
-from ds01_policy.model.measurement import Demand, Evidence
+from ds01_policy.model.measurement import Demand, Evidence, LocalSeries
 from ds01_policy.model.words import Action, Disposition, HeldBy, Kind, Mode, Problem, Status
 
 
@@ -135,5 +135,6 @@ class History:
     last_running: int = 0  # GPU containers that ran at the last tick
     breaker_since: datetime | None = None
     failed: Mapping[str, datetime] = field(default_factory=dict)  # container id → when ending it last came to nothing
+    samples: LocalSeries = field(default_factory=dict)  # as far back as the longest window reaches
     writable: bool = True
     unwritable_why: str = ""

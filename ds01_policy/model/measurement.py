@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 JoinKey = GpuRef | str  # a GPU or GPU instance, or a container's 64-hex id
 Sample = tuple[float, float]  # Unix seconds, value in the signal's unit
 
+# What this host itself measured: by kind (gpu: ratio; cpu: seconds; network: bytes), by join key as text, ascending.
+LocalSeries = Mapping[str, Mapping[str, tuple[Sample, ...]]]
+
 
 @dataclass(frozen=True, slots=True)
 class Answer:
@@ -33,6 +36,9 @@ class Answer:
     missing: Missing | None = None  # set: the source gave no answer at all
     detail: str = ""
     dropped: int = 0  # impossible values thrown away
+    # Every instant at which the source looked, where it knows them all, ascending. Its samples then are single looks,
+    # far apart: between two the truth may be as either says, and around a look without a sample nothing is known.
+    looks: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

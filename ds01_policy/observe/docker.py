@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 _API_NEWEST = (1, 47)  # an engine that knows newer shapes is asked for these
 _API_OLDEST = (1, 40)  # below it an inspect does not show `--gpus`: GPU containers would go unseen
+_API_ONE_SHOT = (1, 41)
 _API_STAT_HARMLESS = (1, 43)  # Docker 24.0 looks at a container's files in a mount namespace of its own
 _MAX_BODY = 64 * 1024 * 1024
 _VERSION = re.compile(r"(\d{1,4})\.(\d{1,4})\Z")
@@ -117,6 +118,14 @@ class EngineDocker:
             return FileStat(modified_at, name=str(found["name"]), link_target=str(found.get("linkTarget") or ""))
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise self._error(f"{what} came without a readable {_STAT_HEADER}") from error
+
+    def stats(self, container_id: str) -> Json | None:
+        """`GET /containers/ID/stats` with one sample; None: it is gone. The engine takes up to a second to answer."""
+        target = self._versioned(f"/containers/{self._full(container_id)}/stats?stream=false&one-shot=true")
+        if self._engine < _API_ONE_SHOT:
+            raise self._error("before Docker 20.10 it takes two seconds to count for each container: not done")
+        answer = self._json(*self._ask("GET", target))
+        return None if answer is _GONE or not isinstance(answer, dict) else answer
 
     def _words(self, target: str) -> str:
         """Ask again with GET why HEAD failed: its answer has no body."""

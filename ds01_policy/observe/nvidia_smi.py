@@ -110,7 +110,9 @@ def join(listing: Listing, query: Query) -> Inventory:
     trouble = {gpu.index: told[gpu.uuid].trouble for gpu in gpus}
     notes += [f"GPU {index} is in trouble: {plain(words, 160)}" for index, words in trouble.items() if words]
     notes += [*listing.remarks.warnings, *query.remarks.warnings]
-    return Inventory(with_stand_ins(gpus, unreadable), "nvidia-smi", tuple(dict.fromkeys(notes)))
+    used = {gpu.uuid: told[gpu.uuid].utilization_ratio for gpu in gpus if not gpu.mig_enabled}
+    utilization = {uuid: ratio for uuid, ratio in used.items() if ratio is not None}
+    return Inventory(with_stand_ins(gpus, unreadable), "nvidia-smi", tuple(dict.fromkeys(notes)), utilization)
 
 
 def _unreadable(listing: Listing, query: Query, told: dict[str, GpuStatus]) -> list[Unreadable]:

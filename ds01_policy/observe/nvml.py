@@ -54,13 +54,15 @@ def inventory(timeout: timedelta) -> Inventory:
         raise kind(f"NVML: {_words(answer)}")
     try:
         read = [_gpu(entry) for entry in answer["gpus"]]
+        used = {entry["uuid"]: entry["utilization"] for entry in answer["gpus"] if "error" not in entry}
     except (KeyError, TypeError, ValueError) as error:
         raise SourceError(f"NVML's answer is not understood: {plain(repr(error), 160)}") from None
     gpus = [gpu for gpu in read if isinstance(gpu, Gpu)]
     unreadable = [gpu for gpu in read if isinstance(gpu, Unreadable)]
     if unreadable and not gpus:
         raise SourceError(f"NVML could read none of the {len(read)} GPUs: {unreadable[0].why}")
-    return Inventory(with_stand_ins(gpus, unreadable), "nvml", tuple(map(str, unreadable)))
+    utilization = {uuid: float(ratio) for uuid, ratio in used.items() if ratio is not None}
+    return Inventory(with_stand_ins(gpus, unreadable), "nvml", tuple(map(str, unreadable)), utilization)
 
 
 def _reader() -> str:

@@ -10,7 +10,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from ds01_policy.model import Gpu
 
@@ -49,6 +49,18 @@ class Inventory:
     gpus: tuple[Gpu, ...] = ()
     via: str = ""  # nvml, nvidia-smi
     notes: tuple[str, ...] = field(default=())  # what was tried first and failed
+    # Share of the last moments in which a kernel ran, by UUID, 0 to 1. Whole GPUs only, and only where the driver says.
+    utilization: Mapping[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Counters:
+    """What containers have used since they started. One that is not in a mapping could not be counted."""
+
+    at: float  # Unix seconds at which counting began
+    cpu_s: Mapping[str, float] = field(default_factory=dict)  # by container id
+    network_bytes: Mapping[str, float] = field(default_factory=dict)  # received and sent, by container id
+    notes: tuple[str, ...] = ()  # what could not be counted, and why
 
 
 class DockerSource(Protocol):
@@ -91,11 +103,19 @@ class HostSource(Protocol):
         """User name of a UID; None: nobody has it."""
 
 
+class LocalSource(Protocol):
+    """Counters of running containers, from the host itself."""
+
+    def counters(self, pids: Mapping[str, int]) -> Counters:
+        """Count for these containers; each with its first process on the host. Raises SourceError where none can be."""
+
+
 @dataclass(frozen=True, slots=True)
 class Sources:
-    """Everything a tick can ask. `prometheus` None: switched off in settings."""
+    """Everything a tick can ask. `prometheus` None: switched off in settings; `local` None: not in this recording."""
 
     docker: DockerSource
     prometheus: PrometheusSource | None
     gpu: GpuSource
     host: HostSource
+    local: LocalSource | None = None

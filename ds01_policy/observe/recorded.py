@@ -2,7 +2,7 @@
 
 Owns names, layout and JSON text. Asks no source.
 
-{meta,gpu,host,history}.json · docker/{containers,stat}.json · docker/inspect/ID12.json · prometheus/NN-METRIC.json
+{meta,gpu,host,local,history}.json · docker/{containers,stat}.json · docker/inspect/ID12.json · prometheus/NN-NAME.json
 """
 
 from __future__ import annotations
@@ -18,6 +18,8 @@ from ds01_policy.observe.envelope import BadQuery, SourceDown
 from ds01_policy.observe.gpus import NoGpuStack
 from ds01_policy.observe.ports import SourceError, SourceSlow
 from ds01_policy.observe.recorded_values import (
+    counters_json,
+    counters_of,
     history_json,
     history_of,
     inventory_json,
@@ -42,7 +44,7 @@ if TYPE_CHECKING:
 SCHEMA = 1
 
 # What was asked: ("containers",), ("inspect", id), ("stat", id, path), ("query", promql, time), ("inventory",),
-# ("uid", pid), ("user", uid).
+# ("counters",), ("uid", pid), ("user", uid).
 Question = tuple[str, ...]
 
 
@@ -99,6 +101,7 @@ class Recording:
     kept: Mapping[Question, Kept]
     history: History = field(default_factory=History)
     versions: Mapping[str, str] = field(default_factory=dict)
+    has_local: bool = False
 
 
 # ── to files ─────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -112,6 +115,7 @@ def files_of(recording: Recording) -> dict[str, str]:
             "at": time_json(recording.at),
             "host": recording.host,
             "prometheus": recording.has_prometheus,
+            "local": recording.has_local,
             "versions": dict(sorted(recording.versions.items())),
         },
         "history.json": history_json(recording.history),
@@ -134,6 +138,8 @@ def files_of(recording: Recording) -> dict[str, str]:
         files[f"prometheus/{number:02d}-{_slug(promql)}.json"] = answer
     for kept in asked.get("inventory", {}).values():
         files["gpu.json"] = kept.json(inventory_json)
+    for kept in asked.get("counters", {}).values():
+        files["local.json"] = kept.json(counters_json)
     files["host.json"] = {
         "uid_of_process": {pid: kept.answer for (_, pid), kept in asked.get("uid", {}).items()},
         "user_of_uid": {uid: kept.answer for (_, uid), kept in asked.get("user", {}).items()},
@@ -189,7 +195,7 @@ def recording_of(directory: Path) -> Recording:
             if re.fullmatch(read_name, name):
                 kept.update(_parsed(directory, name, read))
     history = _parsed(directory, "history.json", lambda value, _: history_of(value))
-    return Recording(meta["at"], meta["host"], meta["prometheus"], kept, history, meta["versions"])
+    return Recording(meta["at"], meta["host"], meta["prometheus"], kept, history, meta["versions"], meta["local"])
 
 
 def _parsed(directory: Path, name: str, read: Callable[[Any, str], Any]) -> Any:
@@ -206,7 +212,8 @@ def _parsed(directory: Path, name: str, read: Callable[[Any, str], Any]) -> Any:
 def _meta_of(value: Json, _: str) -> Json:
     if value["schema"] != SCHEMA:
         raise ValueError(f"its schema is {value['schema']}, this version reads {SCHEMA}: record the host anew")
-    return {**value, "at": time_of(value["at"]), "host": str(value["host"]), "prometheus": bool(value["prometheus"])}
+    known = {"at": time_of(value["at"]), "host": str(value["host"]), "prometheus": bool(value["prometheus"])}
+    return {**value, **known, "local": bool(value.get("local", False))}  # recordings of 0.1 have no such key
 
 
 _Found = dict[Question, Kept]
@@ -245,6 +252,10 @@ def _inventory(value: Json, name: str) -> _Found:
     return {("inventory",): _kept(value, name, inventory_of)}
 
 
+def _counters(value: Json, name: str) -> _Found:
+    return {("counters",): _kept(value, name, counters_of)}
+
+
 def _host(value: Json, name: str) -> _Found:
     processes, users = value["uid_of_process"], value["user_of_uid"]
     return {
@@ -263,5 +274,6 @@ _READERS: dict[str, Callable[[Any, str], _Found]] = {
     r"docker/stat\.json": _stat,
     r"prometheus/[^/]+\.json": _query,
     r"gpu\.json": _inventory,
+    r"local\.json": _counters,
     r"host\.json": _host,
 }

@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from ds01_policy.model import Gpu, History, Kind, Life, MigDevice, Mode, Spell
-from ds01_policy.observe.ports import FileStat, Inventory, QueryResult
+from ds01_policy.observe.ports import Counters, FileStat, Inventory, QueryResult
 
 if TYPE_CHECKING:
     from ds01_policy.observe.ports import Json
@@ -40,6 +40,7 @@ def inventory_json(inventory: Inventory) -> Json:
     return {
         "via": inventory.via,
         "notes": list(inventory.notes),
+        "utilization": dict(sorted(inventory.utilization.items())),
         "gpus": [
             {
                 "uuid": gpu.uuid,
@@ -69,7 +70,7 @@ def inventory_of(value: Json) -> Inventory:
         Gpu(**{**gpu, "mig_devices": tuple(MigDevice(**device) for device in gpu["mig_devices"])})
         for gpu in value["gpus"]
     )
-    return Inventory(tuple(gpus), value["via"], tuple(value["notes"]))
+    return Inventory(tuple(gpus), value["via"], tuple(value["notes"]), dict(value.get("utilization", {})))
 
 
 def stat_json(stat: FileStat | None) -> Json | None:
@@ -82,6 +83,22 @@ def stat_json(stat: FileStat | None) -> Json | None:
 def stat_of(value: Json | None) -> FileStat | None:
     """Read a file's stat."""
     return None if value is None else FileStat(time_of(value["modified_at"]), value["name"], value["link_target"])
+
+
+def counters_json(counted: Counters) -> Json:
+    """Write what containers have used."""
+    return {
+        "at": counted.at,
+        "cpu_s": dict(sorted(counted.cpu_s.items())),
+        "network_bytes": dict(sorted(counted.network_bytes.items())),
+        "notes": list(counted.notes),
+    }
+
+
+def counters_of(value: Json) -> Counters:
+    """Read what containers have used."""
+    cpu_s, network = ({str(key): float(one) for key, one in value[name].items()} for name in ("cpu_s", "network_bytes"))
+    return Counters(float(value["at"]), cpu_s, network, tuple(value["notes"]))
 
 
 def query_json(answer: QueryResult) -> Json:
@@ -121,6 +138,10 @@ def history_json(history: History) -> Json:
             for (container, rule), kind in sorted(history.last_kinds.items())
         ],
         "spells": [_spell_json(spell) for _, spell in sorted(history.spells.items(), key=lambda item: item[0])],
+        "samples": {
+            kind: {key: [list(sample) for sample in samples] for key, samples in sorted(by_key.items())}
+            for kind, by_key in sorted(history.samples.items())
+        },
     }
 
 
@@ -149,6 +170,10 @@ def history_of(value: Json) -> History:
         last_running=int(value["last_running"]),
         breaker_since=_maybe_time(value["breaker_since"]),
         failed={container: time_of(at) for container, at in value.get("failed", {}).items()},
+        samples={
+            kind: {key: tuple((float(at), float(one)) for at, one in samples) for key, samples in by_key.items()}
+            for kind, by_key in value.get("samples", {}).items()  # recordings of 0.1 have none
+        },
         writable=bool(value["writable"]),
         unwritable_why=str(value["unwritable_why"]),
     )

@@ -20,12 +20,14 @@ if TYPE_CHECKING:
 
     from ds01_policy.model import History
     from ds01_policy.observe.ports import (
+        Counters,
         DockerSource,
         FileStat,
         GpuSource,
         HostSource,
         Inventory,
         Json,
+        LocalSource,
         PrometheusSource,
         QueryResult,
     )
@@ -55,6 +57,7 @@ class Recorder:
             prometheus=None if sources.prometheus is None else _Prometheus(self._tape, sources.prometheus),
             gpu=_Gpu(self._tape, sources.gpu),
             host=_Host(self._tape, sources.host),
+            local=None if sources.local is None else _Local(self._tape, sources.local),
         )
 
     def finish(self, at: datetime, history: History, versions: Mapping[str, str]) -> None:
@@ -65,7 +68,8 @@ class Recorder:
 
         """
         has_prometheus = self.sources.prometheus is not None
-        recording = Recording(at, self._host.name(), has_prometheus, self._tape.kept, history, versions)
+        has_local = self.sources.local is not None
+        recording = Recording(at, self._host.name(), has_prometheus, self._tape.kept, history, versions, has_local)
         for name, text in files_of(recording).items():
             path = self._directory / name
             try:
@@ -132,6 +136,14 @@ class _Gpu:
 
     def inventory(self) -> Inventory:
         return self._tape.take(("inventory",), self._inner.inventory)
+
+
+class _Local:
+    def __init__(self, tape: _Tape, inner: LocalSource) -> None:
+        self._tape, self._inner = tape, inner
+
+    def counters(self, pids: Mapping[str, int]) -> Counters:
+        return self._tape.take(("counters",), lambda: self._inner.counters(pids))
 
 
 class _Host:

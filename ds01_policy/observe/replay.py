@@ -14,11 +14,12 @@ from ds01_policy.observe.recorded_values import time_json
 from ds01_policy.text import plain
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from datetime import datetime
     from pathlib import Path
 
     from ds01_policy.model import History
-    from ds01_policy.observe.ports import FileStat, Inventory, Json, QueryResult
+    from ds01_policy.observe.ports import Counters, FileStat, Inventory, Json, QueryResult
     from ds01_policy.observe.recorded import Question, Recording
 
 
@@ -48,7 +49,8 @@ def replay(directory: Path) -> Replay:
     recording = recording_of(directory)
     tape = _Tape(recording)
     prometheus = _Prometheus(tape) if recording.has_prometheus else None
-    sources = Sources(_Docker(tape), prometheus, _Gpu(tape), _Host(tape, recording.host))
+    local = _Local(tape) if recording.has_local else None
+    sources = Sources(_Docker(tape), prometheus, _Gpu(tape), _Host(tape, recording.host), local)
     return Replay(sources, recording.at, recording.host, recording.history, tape.mismatches, tape)
 
 
@@ -111,6 +113,15 @@ class _Gpu:
 
     def inventory(self) -> Inventory:
         found: Inventory = self._tape.answer(("inventory",), "which GPUs there are")
+        return found
+
+
+class _Local:
+    def __init__(self, tape: _Tape) -> None:
+        self._tape = tape
+
+    def counters(self, pids: Mapping[str, int]) -> Counters:  # noqa: ARG002  those of then were counted
+        found: Counters = self._tape.answer(("counters",), "what containers have used")
         return found
 
 

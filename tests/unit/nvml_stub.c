@@ -4,12 +4,15 @@
  * NVML_STUB scripts it: entries FUNCTION=WHAT or FUNCTION=WHAT@GPU with commas between, WHAT being an NVML error code,
  *   `hang`, `crash` or `noise` (prints on standard output and goes on). The function `load` is the loading itself.
  * NVML_STUB_GPUS=N shows only the first N. NVML_STUB_LOG=FILE gets a line for each call.
+ * NVML_STUB_SAMPLES="PERCENT PERCENT …" is what the buffer of GPU utilisation holds, a sixth of a second apart, the
+ *   newest NVML_STUB_AGE seconds old; NVML_STUB_RATE=PERCENT the present utilisation. Without them it is not supported.
  * To add a call: one function that begins with SCRIPT(gpu) and answers from the table.
  */
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 #include <unistd.h>
 
 enum { SUCCESS = 0, INVALID_ARGUMENT = 2, NOT_SUPPORTED = 3, NOT_FOUND = 6 };
@@ -206,5 +209,54 @@ int nvmlDeviceGetComputeInstanceId(struct handle *device, unsigned *id) {
     if (device->slot == ANY)
         return NOT_SUPPORTED;
     *id = slot_of(device)->compute_instance;
+    return SUCCESS;
+}
+
+/* nvmlSample_t */
+struct sample {
+    unsigned long long time_us;
+    union {
+        double real;
+        unsigned whole;
+        unsigned long long longest;
+    } value;
+};
+
+int nvmlDeviceGetSamples(struct handle *device, int sampling, unsigned long long since, int *type, unsigned *size,
+                         struct sample *samples) {
+    SCRIPT(device->gpu);
+    (void)sampling;
+    (void)since;
+    const char *text = getenv("NVML_STUB_SAMPLES"), *age = getenv("NVML_STUB_AGE");
+    if (!text)
+        return NOT_SUPPORTED;
+    unsigned total = 0;
+    for (const char *at = text; *at; at++)
+        total += *at != ' ' && (at[1] == ' ' || !at[1]);
+    *type = 1; /* NVML_VALUE_TYPE_UNSIGNED_INT */
+    *size = total;
+    for (unsigned index = 0; samples && index < total; index++) {
+        char *rest;
+        samples[index].value.longest = 0xffffffff00000000ull; /* what a wider read would see */
+        samples[index].value.whole = (unsigned)strtoul(text, &rest, 10);
+        samples[index].time_us =
+            (unsigned long long)(time(NULL) - (age ? atoi(age) : 0)) * 1000000ull - (total - 1 - index) * 166667ull;
+        text = rest;
+    }
+    return SUCCESS;
+}
+
+/* nvmlUtilization_t */
+struct utilization {
+    unsigned gpu, memory;
+};
+
+int nvmlDeviceGetUtilizationRates(struct handle *device, struct utilization *rates) {
+    SCRIPT(device->gpu);
+    const char *rate = getenv("NVML_STUB_RATE");
+    if (!rate)
+        return NOT_SUPPORTED;
+    rates->gpu = (unsigned)atoi(rate);
+    rates->memory = 0;
     return SUCCESS;
 }

@@ -174,7 +174,7 @@ def test_a_ledger_of_a_newer_version_is_left_alone(path: Path) -> None:
 
 def test_a_ledger_of_an_older_version_is_brought_up_to_date(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A writer migrates the file and keeps what it holds; a reader migrates only its own copy."""
-    more = (*schema.MIGRATIONS, ("CREATE TABLE samples (at TEXT)", "INSERT INTO samples VALUES ('x')"))
+    more = (*schema.MIGRATIONS, ("CREATE TABLE further (at TEXT)", "INSERT INTO further VALUES ('x')"))
     monkeypatch.setattr(schema, "MIGRATIONS", more)
     monkeypatch.setattr(schema, "VERSION", len(more))
     content = path.read_bytes()
@@ -186,13 +186,13 @@ def test_a_ledger_of_an_older_version_is_brought_up_to_date(path: Path, monkeypa
     with Ledger.open(path) as ledger:
         assert ledger.history() == before
     with closing(sqlite3.connect(path)) as connection:
-        assert connection.execute("SELECT at FROM samples").fetchall() == [("x",)]
+        assert connection.execute("SELECT at FROM further").fetchall() == [("x",)]
         assert connection.execute("PRAGMA user_version").fetchone() == (schema.VERSION,)
 
 
 def test_a_migration_that_fails_leaves_the_file_as_it_was(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Tables and version change together or not at all."""
-    more = (*schema.MIGRATIONS, ("CREATE TABLE samples (at TEXT)", "CREATE TABLE ticks (again)"))
+    more = (*schema.MIGRATIONS, ("CREATE TABLE further (at TEXT)", "CREATE TABLE ticks (again)"))
     with monkeypatch.context() as patch:
         patch.setattr(schema, "MIGRATIONS", more)
         patch.setattr(schema, "VERSION", len(more))

@@ -588,7 +588,9 @@ def test_no_readable_gpu_among_several_is_an_error() -> None:
 # ── the command itself ───────────────────────────────────────────────────────────────────────────────────────────────
 
 WHOLE = Inventory(
-    (Gpu(A, 0, "00000000:01:00.0", 1, "NVIDIA A40"), Gpu(B, 1, "00000000:02:00.0", 2, "NVIDIA A40")), "nvidia-smi"
+    (Gpu(A, 0, "00000000:01:00.0", 1, "NVIDIA A40"), Gpu(B, 1, "00000000:02:00.0", 2, "NVIDIA A40")),
+    "nvidia-smi",
+    utilization={A: 0.5, B: 0.5},
 )
 
 
@@ -596,6 +598,13 @@ def test_the_two_calls_are_made_and_no_other(tmp_path: Path) -> None:
     """A host of whole GPUs is known after one listing and one query."""
     assert inventory(fake.command(tmp_path), TEN) == WHOLE
     assert fake.calls(tmp_path) == ["-L", "-q -x"]
+
+
+@pytest.mark.parametrize("said", ["[N/A]", "N/A", "101 %", "-1 %", "GPU is lost", ""])
+def test_a_utilisation_that_is_none_is_left_out(tmp_path: Path, said: str) -> None:
+    """What cannot be read is never a zero."""
+    query = fake.two_gpus().replace("<gpu_util>50 %<", f"<gpu_util>{said}<", 1)
+    assert inventory(fake.command(tmp_path, query=query), TEN).utilization == {B: 0.5}
 
 
 def test_it_is_found_on_the_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

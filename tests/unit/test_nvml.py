@@ -86,6 +86,44 @@ def test_what_an_old_gpu_or_driver_does_not_know_is_left_out(script: Script, cal
     assert found.notes == ()
 
 
+@pytest.mark.usefixtures("script")
+@pytest.mark.parametrize(
+    ("environment", "ratio"),
+    [
+        pytest.param({"SAMPLES": "0 0 100 20", "RATE": "99"}, 0.3, id="the mean of the driver's buffer"),
+        pytest.param({"SAMPLES": "0"}, 0.0, id="a buffer of one sample"),
+        pytest.param({"SAMPLES": "0 0 0", "AGE": "90", "RATE": "70"}, 0.7, id="an old buffer is not the present"),
+        pytest.param({"SAMPLES": "", "RATE": "70"}, 0.7, id="an empty buffer"),
+        pytest.param({"SAMPLES": "0 0 4000000000", "RATE": "70"}, 0.7, id="a buffer with an impossible value"),
+        pytest.param({"RATE": "70"}, 0.7, id="no buffer: the last fraction of a second"),
+        pytest.param({"RATE": "0"}, 0.0, id="idle is an answer"),
+        pytest.param({"RATE": "101"}, None, id="an impossible value is none"),
+        pytest.param({}, None, id="neither"),
+    ],
+)
+def test_utilisation_is_told_of_whole_gpus(
+    monkeypatch: pytest.MonkeyPatch, environment: dict[str, str], ratio: float | None
+) -> None:
+    """A GPU in MIG mode has none of its own, whatever the library would say."""
+    for name, value in environment.items():
+        monkeypatch.setenv(f"NVML_STUB_{name}", value)
+    used = nvml.inventory(TEN).utilization
+    assert used == ({} if ratio is None else pytest.approx({FIRST: ratio, SECOND: ratio}))
+
+
+@pytest.mark.parametrize("call", ["nvmlDeviceGetSamples", "nvmlDeviceGetUtilizationRates"])
+@pytest.mark.parametrize("code", [3, 13, 15, 999])
+def test_a_gpu_whose_utilisation_cannot_be_read_is_still_told_of(
+    script: Script, monkeypatch: pytest.MonkeyPatch, call: str, code: int
+) -> None:
+    """It only has no sample; the other one has."""
+    monkeypatch.setenv("NVML_STUB_RATE", "5")
+    script(f"{call}={code}@0,nvmlDeviceGetSamples=3")
+    found = nvml.inventory(TEN)
+    assert found.gpus == HOST
+    assert found.utilization == pytest.approx({FIRST: 0.05, SECOND: 0.05} if "Samples" in call else {SECOND: 0.05})
+
+
 @pytest.mark.parametrize(
     ("what", "note"),
     [
@@ -238,7 +276,7 @@ def test_a_binding_that_returns_bytes_is_understood() -> None:
     assert nvml_reader.inventory(binding) == {
         "gpus": [
             {"index": 0, "uuid": "GPU-1", "name": "Tesla", "pci_bus_id": "0000:3B:00.0", "minor": 7}
-            | {"mig": False, "mig_devices": []}
+            | {"mig": False, "mig_devices": [], "utilization": None}
         ]
     }
 

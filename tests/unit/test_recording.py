@@ -38,8 +38,9 @@ from ds01_policy.observe import measure, snapshot
 from ds01_policy.observe.envelope import BadQuery, SourceDown
 from ds01_policy.observe.gpus import NoGpuStack
 from ds01_policy.observe.inspected import container_of
-from ds01_policy.observe.ports import FileStat, Inventory, Json, QueryResult, SourceError, Sources
+from ds01_policy.observe.ports import Counters, FileStat, Inventory, Json, QueryResult, SourceError, Sources
 from ds01_policy.observe.recorded_values import (
+    counters_json,
     history_json,
     history_of,
     inventory_json,
@@ -157,7 +158,7 @@ class FakeGpus:
             raise self.kind(self.down)
         devices = (MigDevice("MIG-a", 0, 7, 0), MigDevice("MIG-b", 1, 8, 0))
         gpus = (Gpu("GPU-1", 0, "00000000:09:00.0", 0, "A100", mig_enabled=True, mig_devices=devices), Gpu("GPU-2", 1))
-        return Inventory(gpus, "nvml", ("tried nothing else",))
+        return Inventory(gpus, "nvml", ("tried nothing else",), {"GPU-2": 0.25})
 
 
 class FakeHost:
@@ -173,9 +174,22 @@ class FakeHost:
         return "alice" if uid == 1000 else None
 
 
-def sources(docker_down: str = "", gpu_down: str = "") -> Sources:
+@dataclass
+class FakeLocal:
+    """A host that counts every container, or none."""
+
+    down: str = ""
+
+    def counters(self, pids: Mapping[str, int]) -> Counters:
+        if self.down:
+            raise SourceError(self.down)
+        return Counters(AT.timestamp() + 0.25, dict.fromkeys(pids, 12.5), dict.fromkeys(pids, 4096.0), ("a note",))
+
+
+def sources(docker_down: str = "", gpu_down: str = "", local_down: str = "") -> Sources:
     """Make one host's sources."""
-    return Sources(FakeDocker(docker_down), FakePrometheus(), FakeGpus(gpu_down), FakeHost())
+    local = FakeLocal(local_down)
+    return Sources(FakeDocker(docker_down), FakePrometheus(), FakeGpus(gpu_down), FakeHost(), local)
 
 
 def survey(of: Sources, at: datetime) -> str:
@@ -208,6 +222,11 @@ def survey(of: Sources, at: datetime) -> str:
                 problems.append(Problem("answer", repr(of.prometheus.query(promql, at))))
         except SourceError as error:
             problems.append(Problem("answer", str(error)))
+    try:
+        if of.local is not None:
+            problems.append(Problem("counted", repr(of.local.counters({each.id: each.pid for each in containers}))))
+    except SourceError as error:
+        problems.append(Problem("local", str(error)))
     gpus: tuple[Gpu, ...] = ()
     try:
         gpus = of.gpu.inventory().gpus
@@ -226,6 +245,10 @@ HISTORY = History(
     lives={ONE: Life(ONE, AT - timedelta(hours=4), AT - timedelta(days=2), AT, None)},
     last_running=2,
     breaker_since=AT - timedelta(minutes=5),
+    samples={
+        "cpu": {ONE: ((AT.timestamp() - 300.5, 17.25), (AT.timestamp(), 18.0))},
+        "gpu": {"GPU-2": ((AT.timestamp(), 0.5),)},
+    },
     writable=False,
     unwritable_why="disk full",
 )
@@ -251,6 +274,7 @@ def contents(directory: Path) -> dict[str, str]:
         pytest.param(sources(), id="all sources up"),
         pytest.param(sources(docker_down="connection refused; is Docker running?"), id="Docker down"),
         pytest.param(sources(gpu_down="no driver"), id="driver down"),
+        pytest.param(sources(local_down="no /proc"), id="nothing can be counted"),
         pytest.param(Sources(FakeDocker(), None, FakeGpus(), FakeHost()), id="Prometheus switched off"),
     ],
 )
@@ -296,7 +320,7 @@ def test_a_whole_tick_is_decided_again_byte_for_byte(
         found = document("preview", "", Mode.OBSERVE, report.snapshot, report.evaluation, report.plan, all_=True)
         return dumps(found) + repr(report)
 
-    recorder = Recorder(Sources(FakeDocker(), prometheus, gpus, FakeHost()), tmp_path / "host")
+    recorder = Recorder(Sources(FakeDocker(), prometheus, gpus, FakeHost(), FakeLocal()), tmp_path / "host")
     printed = decided(recorder.sources, AT, history)
     recorder.finish(AT, history, VERSIONS)
     again = replay(tmp_path / "host")
@@ -355,6 +379,7 @@ def test_recording_the_same_host_twice_gives_the_same_files(tmp_path: Path) -> N
         "gpu.json",
         "history.json",
         "host.json",
+        "local.json",
         "meta.json",
         "prometheus/01-container_cpu_usage_seconds_total.json",
         "prometheus/02-dcgm_fi_dev_gpu_util.json",
@@ -509,6 +534,7 @@ def test_answers_that_nobody_asks_for_are_listed(tmp_path: Path) -> None:
         f"docker/stat.json (222222222222 {KEEP})",
         "gpu.json",
         "host.json (uid 1000)",
+        "local.json",
         "prometheus/01-container_cpu_usage_seconds_total.json",
         "prometheus/02-dcgm_fi_dev_gpu_util.json",
     ]
@@ -609,6 +635,7 @@ def test_a_damaged_recording_is_named_with_its_file(name: str, text: str | None,
             MigDevice("", 0, 0, 0), inventory_json(FakeGpus().inventory())["gpus"][0]["mig_devices"][0], id="MigDevice"
         ),
         pytest.param(FileStat(AT), stat_json(FileStat(AT)), id="FileStat"),
+        pytest.param(Counters(1.0), counters_json(Counters(1.0)), id="Counters"),
     ],
 )
 def test_every_field_is_written(value: Any, written: Mapping[str, Any]) -> None:

@@ -1,0 +1,132 @@
+"""Local samples in the ledger: kept whole tick by whole tick, bounded in time and number, readable without a trace."""
+
+from __future__ import annotations
+
+import sqlite3
+from contextlib import closing
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from ds01_policy.ledger import Ledger, LedgerError, samples, schema
+
+NOON = datetime(2026, 3, 2, 12, 0, tzinfo=UTC)
+AT = NOON.timestamp()
+TWO_DAYS = timedelta(hours=48)
+BOX = "a" * 64
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "ledger.db"
+
+
+def fill(path: Path, ticks: int, series: int = 1, every: float = 300.0, retain: timedelta = TWO_DAYS) -> None:
+    """Let so many ticks pass up to noon, each with so many CPU samples."""
+    with Ledger.open(path) as ledger:
+        for number in range(ticks):
+            rows = [("cpu", f"{one:064x}", float(number)) for one in range(series)]
+            ledger.keep_samples(AT - every * (ticks - 1 - number), rows, retain)
+
+
+def count(path: Path) -> int:
+    with closing(sqlite3.connect(path)) as connection:
+        (found,) = connection.execute("SELECT count(*) FROM samples").fetchone()
+        return int(found)
+
+
+def test_what_is_kept_is_told_by_kind_and_key_in_order(path: Path) -> None:
+    """Every way of reading tells the same, and of history only as far back as was asked."""
+    with Ledger.open(path) as ledger:
+        ledger.keep_samples(AT, [("cpu", BOX, 12.5), ("gpu", "GPU-a", 0.25)], TWO_DAYS)
+        ledger.keep_samples(AT + 300.5, [("cpu", BOX, 13.5)], TWO_DAYS)
+        whole = {"cpu": {BOX: ((AT, 12.5), (AT + 300.5, 13.5))}, "gpu": {"GPU-a": ((AT, 0.25),)}}
+        assert ledger.samples(NOON) == whole
+        assert ledger.history(timedelta(minutes=6)).samples == whole
+        assert ledger.history(timedelta(minutes=5)).samples == {"cpu": {BOX: ((AT + 300.5, 13.5),)}}
+        assert ledger.history().samples == {}
+        assert ledger.samples(NOON + timedelta(minutes=1)) == {"cpu": {BOX: ((AT + 300.5, 13.5),)}}
+    content = path.read_bytes()
+    reader = Ledger.open_readonly(path)
+    assert reader is not None
+    with reader:
+        assert reader.samples(NOON) == reader.history(TWO_DAYS).samples == whole
+        with pytest.raises(LedgerError):
+            reader.keep_samples(AT, [("cpu", BOX, 1.0)], TWO_DAYS)
+    assert path.read_bytes() == content
+
+
+def test_a_tick_seen_twice_is_kept_once(path: Path) -> None:
+    """The later word at the very same instant replaces the earlier one."""
+    with Ledger.open(path) as ledger:
+        ledger.keep_samples(AT, [("cpu", BOX, 1.0)], TWO_DAYS)
+        ledger.keep_samples(AT, [("cpu", BOX, 2.0)], TWO_DAYS)
+        assert ledger.samples(NOON) == {"cpu": {BOX: ((AT, 2.0),)}}
+
+
+def test_only_so_much_time_is_kept(path: Path) -> None:
+    """With two hours' retention, 25 of 60 five-minute ticks stay, both ends included."""
+    fill(path, 60, retain=timedelta(hours=2))
+    assert count(path) == 25
+
+
+def test_what_lies_ahead_of_a_clock_that_was_set_back_is_dropped(path: Path) -> None:
+    """A sample from the future would be believed once that time comes."""
+    with Ledger.open(path) as ledger:
+        ledger.keep_samples(AT + 7200, [("cpu", BOX, 99.0)], TWO_DAYS)
+        ledger.keep_samples(AT, [("cpu", BOX, 1.0)], TWO_DAYS)
+        assert ledger.samples(NOON - TWO_DAYS) == {"cpu": {BOX: ((AT, 1.0),)}}
+
+
+def test_only_so_many_rows_are_kept_and_whole_ticks_go(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However many containers and ticks there are, the file stays bounded, and no tick stays in half."""
+    monkeypatch.setattr(samples, "MOST_ROWS", 100)
+    fill(path, 20, series=7)
+    assert count(path) == 98
+    with closing(sqlite3.connect(path)) as connection:
+        assert connection.execute("SELECT count(*) FROM samples GROUP BY at").fetchall() == [(7,)] * 14
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), float("-inf")])
+def test_what_is_no_number_is_left_out(path: Path, value: float) -> None:
+    """A sample that is not there proves nothing; one that cannot be read back would be damage."""
+    with Ledger.open(path) as ledger:
+        ledger.keep_samples(AT, [("cpu", BOX, value), ("network", BOX, 1.0)], TWO_DAYS)
+        assert ledger.samples(NOON) == {"network": {BOX: ((AT, 1.0),)}}
+
+
+def test_a_tick_is_written_whole_or_not_at_all(path: Path) -> None:
+    """A row that fails takes the others of its tick with it, and what was there stays."""
+    with Ledger.open(path) as ledger:
+        ledger.keep_samples(AT, [("cpu", BOX, 1.0)], TWO_DAYS)
+    with closing(sqlite3.connect(path)) as connection, connection:
+        connection.execute(
+            "CREATE TRIGGER full BEFORE INSERT ON samples WHEN NEW.key = 'b' BEGIN SELECT RAISE(ABORT, 'full'); END"
+        )
+    with Ledger.open(path) as ledger:
+        with pytest.raises(LedgerError):
+            ledger.keep_samples(AT + 300, [("cpu", BOX, 2.0), ("cpu", "b", 2.0)], timedelta(0))
+        assert ledger.samples(NOON) == {"cpu": {BOX: ((AT, 1.0),)}}
+
+
+def test_a_value_that_is_no_number_is_damage(path: Path) -> None:
+    """What somebody else wrote there is named, not guessed at."""
+    fill(path, 1)
+    with closing(sqlite3.connect(path)) as connection, connection:
+        connection.execute("UPDATE samples SET value = 'busy'")
+    with Ledger.open(path) as ledger, pytest.raises(LedgerError, match="unreadable row"):
+        ledger.samples(NOON - TWO_DAYS)
+
+
+def test_a_ledger_without_samples_gets_their_table_and_keeps_the_rest(path: Path) -> None:
+    """The first version of the file is brought up to date where it lies."""
+    with closing(sqlite3.connect(path)) as connection, connection:
+        for statement in schema.MIGRATIONS[0]:
+            connection.execute(statement)
+        connection.execute("INSERT INTO breaker VALUES (?)", (schema.stamp(NOON),))
+        connection.execute("PRAGMA user_version = 1")
+    fill(path, 1)
+    with Ledger.open(path) as ledger:
+        assert ledger.history().breaker_since == NOON
+        assert ledger.samples(NOON) != {}
