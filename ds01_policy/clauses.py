@@ -5,10 +5,11 @@ Owns the comparators and how a clause reads in words. Pure.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from ds01_policy.logic import Truth, all_, any_, not_
-from ds01_policy.model import Evidence
+from ds01_policy.model import Evidence, Missing
 from ds01_policy.readings import read
 from ds01_policy.rules import AllOf, AnyOf, Clause, NotOf
 from ds01_policy.units import format_quantity
@@ -41,6 +42,9 @@ def ask(
                 return None, ()
             reading = read(signal, snapshot.answers.get(signal.name, ()), container, window, snapshot.at)
             truth = compare(reading, condition.comparator, condition.threshold)
+            if truth is not Truth.UNKNOWN and reading.missing is Missing.CONFLICT:
+                # What sources contradict each other in is not what was asked: on that they agree.
+                reading = replace(reading, missing=None, detail="")
             return truth, (Evidence(reading, condition.comparator, condition.threshold, truth, signal.label),)
         case NotOf(part=part):
             truth_of_part, pieces = ask(part, signals, snapshot, container, window)

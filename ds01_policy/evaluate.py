@@ -130,7 +130,9 @@ def _by_signals(policy: Policy, snapshot: Snapshot, rule: Rule, container: Conta
         return verdict(
             Kind.CLEAR, f"in use: {phrase(leaves(whole.evidence, Truth.FALSE), policy.signals)}", None, whole.evidence
         )
-    why = _gaps(leaves(whole.evidence, Truth.UNKNOWN))
+    open_ = leaves(whole.evidence, Truth.UNKNOWN)
+    # What the last minutes lack, the whole window lacks as well.
+    why = _gaps([piece for piece in open_ if piece.reading.window == act] or open_)
     return verdict(Kind.UNKNOWN, why or "no clause of the rule applies to it", None, whole.evidence)
 
 

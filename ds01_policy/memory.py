@@ -11,11 +11,12 @@ from typing import TYPE_CHECKING
 from ds01_policy.audit import Audit, AuditError
 from ds01_policy.ledger import Ledger, LedgerError
 from ds01_policy.model import Action, HeldBy, History, Status
+from ds01_policy.policy import LocalSamples
 from ds01_policy.tick import MemoryLost
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from datetime import datetime
+    from datetime import datetime, timedelta
     from pathlib import Path
 
     from ds01_policy.model import Decision, Evaluation, Mode, Outcome, Plan
@@ -23,14 +24,27 @@ if TYPE_CHECKING:
 
 LEDGER = "ledger.db"
 AUDIT = "audit.jsonl"
+RETAIN = LocalSamples().retain
 
 
 class Memory:
     """What earlier ticks left behind, and where this one is written down."""
 
-    def __init__(self, state_dir: Path, host: str, is_up: Callable[[str], bool | None]) -> None:
-        """Take the state directory; `is_up` tells whether a container is up (None: it is gone)."""
+    def __init__(
+        self,
+        state_dir: Path,
+        host: str,
+        is_up: Callable[[str], bool | None],
+        *,
+        reach: timedelta | None = None,
+        retain: timedelta = RETAIN,
+    ) -> None:
+        """Take the state directory; `is_up` tells whether a container is up (None: it is gone).
+
+        Local samples are kept for `retain`, and told as far back as `reach` (None: not at all).
+        """
         self._state_dir = state_dir
+        self._reach, self._retain = reach, retain
         self._host = host
         self._is_up = is_up
         self._ledger: Ledger | None = None
@@ -47,9 +61,9 @@ class Memory:
             self._ledger = Ledger.open(self._state_dir / LEDGER)
             self._ledger.begin(at, mode, digest)
             self._finish(at)
-            return self._ledger.history()
+            return self._ledger.history(self._reach)
         except (LedgerError, AuditError) as error:
-            return replace(remembered(self._state_dir), writable=False, unwritable_why=str(error))
+            return replace(remembered(self._state_dir, self._reach), writable=False, unwritable_why=str(error))
 
     def _finish(self, at: datetime) -> None:
         """Close the actions that a killed tick left open, by what can be seen now."""
@@ -90,6 +104,8 @@ class Memory:
                 # Once for each guard, not at every tick: a host in mode observe would fill its disk with it.
                 if not decision.enforced and ledger.withhold(decision, at):
                     audit.withheld(decision, at)
+            if observed.sampled is not None:
+                ledger.keep_samples(observed.sampled.at, observed.sampled.rows, self._retain)
         except (LedgerError, AuditError) as error:
             raise MemoryLost(str(error)) from error
 
@@ -140,8 +156,11 @@ class Memory:
         return self._ledger, self._audit
 
 
-def remembered(state_dir: Path) -> History:
-    """Tell what the ledger remembers, changing nothing; a ledger that cannot be read remembers nothing."""
+def remembered(state_dir: Path, reach: timedelta | None = None) -> History:
+    """Tell what the ledger remembers, changing nothing; a ledger that cannot be read remembers nothing.
+
+    Local samples are told as far back as `reach` (None: not at all).
+    """
     try:
         ledger = Ledger.open_readonly(state_dir / LEDGER)
     except LedgerError as error:
@@ -150,6 +169,6 @@ def remembered(state_dir: Path) -> History:
         return History()
     try:
         with ledger:
-            return ledger.history()
+            return ledger.history(reach)
     except LedgerError as error:
         return History(unwritable_why=str(error))

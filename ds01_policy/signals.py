@@ -13,6 +13,9 @@ if TYPE_CHECKING:
     from ds01_policy.units import Unit
 
 
+Fallback = Literal["gpu", "cpu", "network"]
+
+
 @dataclass(frozen=True, slots=True)
 class Query:
     """One PromQL template of a signal.
@@ -48,6 +51,7 @@ class Signal:
     lag_s: float = 0.0  # how late a healthy series' newest sample may be
     not_on_network: frozenset[str] = frozenset()  # Docker network modes on which it means nothing
     summary: str = ""
+    fallback: Fallback | None = None  # which of this host's own samples answer it where nothing else does
 
     def applies(self, container: Container) -> bool:
         """Whether the signal means anything for this container; where not, its clause is left out."""

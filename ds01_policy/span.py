@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from ds01_policy.model import Container, Snapshot
     from ds01_policy.policy import Policy
 
+Questions = dict[str, dict[str, set[timedelta]]]  # by signal, by container id: the windows to be answered
+
 IDLE_TIMEOUT = "idle_timeout"
 
 
@@ -47,9 +49,9 @@ def span_of(policy: Policy, rule: Rule, container: Container, demand: Demand) ->
     return Span(act, act * rule.warn.at if rule.warn else None, limit)
 
 
-def questions(policy: Policy, snapshot: Snapshot, demand: Demand) -> dict[str, dict[str, set[timedelta]]]:
+def questions(policy: Policy, snapshot: Snapshot, demand: Demand) -> Questions:
     """List what must be measured: by signal, by container id, over which windows. Only what can be answered."""
-    asked: dict[str, dict[str, set[timedelta]]] = {}
+    asked: Questions = {}
     for container in snapshot.containers:
         for rule in policy.rules:
             if rule.when is None or not is_up(container) or not matches(rule.match, container, snapshot.host):
@@ -68,6 +70,23 @@ def questions(policy: Policy, snapshot: Snapshot, demand: Demand) -> dict[str, d
                 if policy.signals[name].applies(container):
                     asked.setdefault(name, {}).setdefault(container.id, set()).update(windows)
     return asked
+
+
+def reach_of(policy: Policy) -> timedelta:
+    """Tell how far back any rule over signals may ever ask, and two sampling intervals more."""
+    layers = (
+        policy.limits.defaults,
+        policy.limits.unknown_owner,
+        *(group.limits for group in policy.limits.groups.values()),
+        *policy.limits.users.values(),
+        *policy.limits.container_types.values(),
+    )
+    windows = [timedelta(0)]
+    for rule in policy.rules:
+        if rule.when is not None:
+            windows += [layer.get(rule.for_.limit or "") or timedelta(0) for layer in layers]
+            windows.append(rule.for_.duration or timedelta(0))
+    return max(windows) + 2 * policy.settings.local_samples.interval
 
 
 def is_up(container: Container) -> bool:

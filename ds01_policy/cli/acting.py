@@ -20,6 +20,7 @@ from ds01_policy.lock import Held, LockError, RunLock
 from ds01_policy.memory import Memory, remembered
 from ds01_policy.model import ALIVE, History
 from ds01_policy.observe.ports import SourceError
+from ds01_policy.span import reach_of
 from ds01_policy.tick import Report, tick
 
 if TYPE_CHECKING:
@@ -38,17 +39,23 @@ USUAL_GRACE = timedelta(seconds=60)
 
 def locked_tick(policy: Policy, world: World, mode: Mode, progress: Progress) -> Report:
     """Run one tick on this host. A state directory that cannot be written leaves a tick that only looks."""
-    state_dir = Path(policy.settings.state_dir)
+    state_dir, reach = Path(policy.settings.state_dir), reach_of(policy)
     progress.say("asking Docker, the driver and Prometheus …")
     try:
         with RunLock(state_dir / "lock"):
-            memory = Memory(state_dir, world.sources.host.name(), lambda container: _is_up(world, container))
+            memory = Memory(
+                state_dir,
+                world.sources.host.name(),
+                lambda container: _is_up(world, container),
+                reach=reach,
+                retain=policy.settings.local_samples.retain,
+            )
             with closing(memory):
                 return tick(policy, world.sources, memory, _Hands(policy, memory, world, progress), now, mode)
     except Held as held:
         fail(Exit.LOCKED, [str(held)])
     except LockError as error:
-        history = remembered(state_dir)
+        history = remembered(state_dir, reach)
         return tick(policy, world.sources, _Forgetful(history, str(error)), DryRun(), now, mode)
 
 

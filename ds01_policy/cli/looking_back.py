@@ -19,6 +19,7 @@ from ds01_policy.cli.wiring import live_sources, now, policy_of
 from ds01_policy.memory import AUDIT, remembered
 from ds01_policy.observe.recording import Recorder, RecordingError
 from ds01_policy.observe.snapshot import DockerDown
+from ds01_policy.span import reach_of
 from ds01_policy.text import plain
 from ds01_policy.tick import look
 
@@ -67,7 +68,7 @@ def _line(row: dict[str, object]) -> str:
 def record(options: Options, directory: Path) -> None:
     """Look once, writing down every answer."""
     policy = policy_of(options)
-    history = remembered(Path(policy.settings.state_dir))
+    history = remembered(Path(policy.settings.state_dir), reach_of(policy))
     try:
         recorder = Recorder(live_sources(policy), directory)
         at = now()

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from ds01_policy.cli.options import Options
+    from ds01_policy.observe.ports import Json
     from ds01_policy.observe.recording import Replay
     from ds01_policy.policy import Policy
 
@@ -70,20 +71,29 @@ def world_of(options: Options, policy: Policy) -> World:
             fail(Exit.USAGE, [str(error)])
         return World(recorded.sources, lambda: recorded.at, lambda: recorded.history, recorded)
     from ds01_policy.memory import remembered
+    from ds01_policy.span import reach_of
 
-    return World(live_sources(policy), now, lambda: remembered(Path(policy.settings.state_dir)))
+    state_dir, reach = Path(policy.settings.state_dir), reach_of(policy)
+    return World(live_sources(policy), now, lambda: remembered(state_dir, reach))
 
 
 def live_sources(policy: Policy) -> Sources:
     """Open Docker, Prometheus, the driver and the host."""
     from ds01_policy.observe.docker import EngineDocker
     from ds01_policy.observe.gpus import HostGpus
+    from ds01_policy.observe.local import HostCounters
     from ds01_policy.observe.prometheus import LivePrometheus
 
     settings = policy.settings
     docker = EngineDocker(settings.docker.url, settings.docker.timeout.total_seconds())
+
+    def stats(container: str) -> Json | None:
+        # A connection of its own: several are asked about at once, and an EngineDocker serves one thread.
+        with EngineDocker(settings.docker.url, settings.docker.timeout.total_seconds()) as engine:
+            return engine.stats(container)
+
     prometheus = LivePrometheus(settings.prometheus) if settings.prometheus is not None else None
-    return Sources(docker, prometheus, HostGpus(settings.gpu), LocalHost())
+    return Sources(docker, prometheus, HostGpus(settings.gpu), LocalHost(), HostCounters(stats))
 
 
 def page() -> Page:

@@ -26,6 +26,12 @@ from ds01_policy.config.scalars import (
 from ds01_policy.units import Unit, parse_quantity
 
 _INF = float("inf")
+# What this host measures itself: unit, kind and join of each.
+_LOCAL = {
+    "gpu": ("ratio", "gauge", "gpu"),
+    "cpu": ("cores", "counter", "container"),
+    "network": ("bytes_per_s", "counter", "container"),
+}
 
 
 def _positive(value: float) -> float:
@@ -72,6 +78,7 @@ class SignalFile(Section):
     ceiling: Maybe[Text] = None
     lag: Annotated[Duration, between(timedelta(0), timedelta(hours=1))] = timedelta(0)
     not_on_network: Items[Text] = Field(default_factory=list)
+    fallback: Maybe[Literal["gpu", "cpu", "network"]] = None
     queries: Annotated[list[QueryFile], Field(min_length=1)]
 
     @field_validator("ceiling")
@@ -82,6 +89,15 @@ class SignalFile(Section):
             highest = quantity(value, Unit(unit))
             if not 0 < highest < _INF:
                 raise refuse("out_of_range", f"{value!r} is not above 0")
+        return value
+
+    @field_validator("fallback")
+    @classmethod
+    def _measures_the_same(cls, value: str | None, info: ValidationInfo) -> str | None:
+        about = tuple(info.data.get(key) for key in ("unit", "kind", "join"))
+        if value is not None and None not in about and about != _LOCAL[value]:
+            unit, kind, join = _LOCAL[value]
+            raise refuse("bad_fallback", f"{value} is a {kind} in {unit}, joined by {join}: not what this signal is")
         return value
 
     @field_validator("queries")
@@ -136,6 +152,7 @@ def signal(name: str, file: SignalFile) -> signals.Signal:
         lag_s=file.lag.total_seconds(),
         not_on_network=frozenset(file.not_on_network),
         summary=file.summary,
+        fallback=file.fallback,
     )
 
 

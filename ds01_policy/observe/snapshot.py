@@ -16,11 +16,12 @@ from ds01_policy.gpu_claim import claim
 from ds01_policy.identity import identify
 from ds01_policy.lives import running_since
 from ds01_policy.model import KeepAlive, Problem, Snapshot, SourceState
+from ds01_policy.observe.fallback import Sampled, answers_of, sample
 from ds01_policy.observe.gpus import NoGpuStack
 from ds01_policy.observe.inspected import container_of
 from ds01_policy.observe.measure import measure
 from ds01_policy.observe.ports import SourceError, SourceSlow
-from ds01_policy.span import questions
+from ds01_policy.span import Questions, questions
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable
@@ -47,6 +48,7 @@ class Observed:
     snapshot: Snapshot
     demand: Demand
     lost_everything: bool = False  # Docker lists nothing although containers ran a tick ago
+    sampled: Sampled | None = None  # this host's own samples of this tick, to be kept
 
 
 def observe(
@@ -70,9 +72,9 @@ def observe(
     with ThreadPoolExecutor(
         1
     ) as aside:  # the driver is another process that takes its time: Docker need not wait for it
-        asked = aside.submit(sources.gpu.inventory)
+        driver = aside.submit(sources.gpu.inventory)
         answers_of_docker = _inspect_all(sources, at, only, problems)
-        inventory, gpu_state = _inventory(asked, problems)
+        inventory, gpu_state = _inventory(driver, problems)
     containers = _containers(policy, sources, history, inventory, answers_of_docker, problems)
     states = {"docker": SourceState(up=True)}
     lost = only is None and not containers and history.last_running >= SUSPICIOUSLY_MANY
@@ -84,11 +86,17 @@ def observe(
     gpus = inventory.gpus if inventory else ()
     demand = demand or demand_of(policy, containers, gpus, at)
     snapshot = Snapshot(at, sources.host.name(), tuple(containers), gpus)
-    answers, states["prometheus"] = _measure(policy, sources, snapshot, demand, problems)
+    asked = questions(policy, snapshot, demand)
+    answers, states["prometheus"] = _measure(policy, sources, snapshot, asked, problems)
     states["gpu"] = gpu_state
+    sampled = None
+    if sources.local is not None:
+        sampled, states["local"] = sample(sources.local, containers, inventory, history.samples, problems)
+        local = answers_of(policy, asked, containers, history.samples, sampled, at)
+        answers = {name: (*answers.get(name, ()), *local.get(name, ())) for name in asked}
     snapshot = replace(snapshot, answers=answers, sources=states)
     snapshot = _look_for_keep_alive(policy, sources, snapshot, demand, history, problems)
-    return Observed(replace(snapshot, problems=tuple(dict.fromkeys(problems))), demand, lost)
+    return Observed(replace(snapshot, problems=tuple(dict.fromkeys(problems))), demand, lost, sampled)
 
 
 def _inventory(asked: Future[Inventory], problems: list[Problem]) -> tuple[Inventory | None, SourceState]:
@@ -182,9 +190,8 @@ def _container(
 
 
 def _measure(
-    policy: Policy, sources: Sources, snapshot: Snapshot, demand: Demand, problems: list[Problem]
+    policy: Policy, sources: Sources, snapshot: Snapshot, asked: Questions, problems: list[Problem]
 ) -> tuple[dict[str, tuple[Answer, ...]], SourceState]:
-    asked = questions(policy, snapshot, demand)
     if sources.prometheus is None:
         return {}, SourceState(up=False, detail="switched off in settings.yaml")
     wanted: Iterable[Container] = [

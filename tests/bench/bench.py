@@ -11,8 +11,10 @@ import re
 import statistics
 import sys
 import tempfile
+import time
 from collections import Counter
 from dataclasses import dataclass, field
+from datetime import timedelta
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "live"))
@@ -24,11 +26,15 @@ from rig.cli import Cli
 from rig.engine import Engine
 from rig.prometheus import Prometheus
 
+from ds01_policy.ledger import Ledger
+from ds01_policy.observe.local import HostCounters
+
 MOST_QUERIES = 12
 MOST_EXTRA_DOCKER_REQUESTS = 5  # beyond one for each container
 MOST_FLOORS = 3.0
 MOST_MIB = 150
 MOST_HELP_STARTS = 4.0
+MOST_SAMPLING_MS = 100.0
 
 
 @dataclass(slots=True)
@@ -91,6 +97,27 @@ def measure_preview(report: Report, host: Host, server: Prometheus, repeat: int)
         report.missed.append("containers")
 
 
+def measure_samples(report: Report, host: Host, repeat: int) -> None:
+    """Take the counters of up to fifty running containers, and keep them: what every tick adds for its fallback."""
+    running = host.running[:50]
+    pids = {container: int(host.engine.inspect(container)["State"]["Pid"]) for container in running}
+    counting, keeping = [], []
+    with tempfile.TemporaryDirectory(prefix="ds01-bench-") as folder, Ledger.open(Path(folder) / "ledger.db") as ledger:
+        for _ in range(repeat):
+            began = time.perf_counter()
+            counted = HostCounters().counters(pids)
+            counting.append(time.perf_counter() - began)
+            rows = [("cpu", container, value) for container, value in counted.cpu_s.items()]
+            ledger.keep_samples(counted.at, rows, timedelta(hours=48))
+            keeping.append(time.perf_counter() - began - counting[-1])
+    if len(counted.cpu_s) != len(running):
+        report.say(f"  MISS {len(counted.cpu_s)} of {len(running)} containers were counted")
+        report.missed.append("containers counted")
+    both = 1000 * (statistics.median(counting) + statistics.median(keeping))
+    report.say(f"{len(running)} containers sampled: counted in {1000 * statistics.median(counting):.0f} ms, then kept")
+    report.check("local samples", both, MOST_SAMPLING_MS, " ms")
+
+
 def main() -> int:
     """Measure every size with every number of GPUs."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -106,6 +133,7 @@ def main() -> int:
         try:
             for size in [int(text) for text in options.sizes.split(",")]:
                 host.grow(size, options.running)
+                measure_samples(report, host, options.repeat)
                 with tempfile.TemporaryDirectory(prefix="ds01-bench-") as folder:
                     server = host.prometheus(Path(folder))
                     try:

@@ -24,7 +24,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("exceptions", "clauses"),
     ("readings", "span", "demand", "gpu_claim", "identity", "exemptions", "lives"),
     ("policy",),
-    ("rules", "signals", "limits", "gpu_names"),
+    ("rules", "signals", "limits", "gpu_names", "looks"),
     ("model",),
     ("logic", "units", "text"),
 )

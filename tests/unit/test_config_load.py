@@ -160,6 +160,7 @@ def test_the_shipped_signals(policy: Policy) -> None:
     """Each signal in its unit; a GPU's from two metrics, whole GPUs and instances; a network's not on shared stacks."""
     gpu, cpu, network = (policy.signals[name] for name in ("gpu_utilization", "cpu_usage", "network_io"))
     assert (gpu.kind, gpu.join, gpu.ceiling) == ("gauge", "gpu", 1.0)
+    assert [signal.fallback for signal in policy.signals.values()] == ["gpu", "cpu", "network"]
     assert [(query.devices, query.scale, query.maximum) for query in gpu.queries] == [
         ("whole", 0.01, 100.0),
         ("instance", 1.0, 1.5),

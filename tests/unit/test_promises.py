@@ -22,6 +22,7 @@ from ds01_policy.model import (
     History,
     KeepAlive,
     Kind,
+    Missing,
     Mode,
     Outcome,
     Plan,
@@ -89,6 +90,86 @@ def test_deleting_samples_never_makes_a_container_stoppable(policy: Policy, data
         thinned[name] = (replace(answer, series={key: value for key, value in kept.items() if key not in gone}),)
     after = evaluate(policy, replace(built.snapshot, answers=thinned))
     assert {verdict.container.name for verdict in after.verdicts if verdict.kind is Kind.ACT} <= due
+
+
+TICK_S = 300
+
+
+def sampled_here(answer: Answer) -> Answer:
+    """Let this host have looked every five minutes at what Prometheus saw every thirty seconds."""
+    looks = tuple(NOON.timestamp() - TICK_S * number for number in range(35, -1, -1))
+    series = {key: tuple(one for one in samples if one[0] in looks) for key, samples in answer.series.items()}
+    return Answer("local", series, TICK_S, TICK_S, looks=looks)
+
+
+def long_pieces(draw: Any, busy: str) -> str:
+    """Draw three hours and more in pieces of at least six minutes: no tick misses one."""
+    minutes = draw(st.lists(st.integers(6, 70), min_size=1, max_size=6))
+    values = [draw(st.sampled_from(["0", "0", "4", busy])) for _ in minutes]
+    end = draw(st.sampled_from(["0x60", "0x70", "0x45", "0x6"]))
+    return "0x180 " + " ".join(f"{value}x{length}" for value, length in zip(values, minutes, strict=True)) + " " + end
+
+
+def thin(draw: Any, answer: Answer, *, newest_stay: bool) -> Answer:
+    """Lose stretches of samples, or all of one key's."""
+    late = NOON.timestamp() - max(1.5 * answer.spacing_s, answer.lag_s) if newest_stay else float("inf")
+    losses = draw(st.lists(st.tuples(st.integers(0, 600), st.integers(1, 120)), max_size=5))
+    kept = {
+        key: tuple(
+            sample
+            for index, sample in enumerate(samples)
+            if sample[0] > late or not any(start <= index % 601 < start + length for start, length in losses)
+        )
+        for key, samples in answer.series.items()
+    }
+    gone = draw(st.sets(st.sampled_from(sorted(kept, key=str)), max_size=2)) if kept else set()
+    return replace(answer, series={key: value for key, value in kept.items() if key not in gone})
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.data())
+def test_losing_samples_of_either_source_never_makes_a_container_stoppable(policy: Policy, data: st.DataObject) -> None:
+    """Both sources saw the same; whatever is lost of Prometheus, of this host's own samples or of both, only protects.
+
+    The newest moments of a counter in Prometheus stay, as above; of this host's own even those may go.
+    """
+    draw = data.draw
+    row = {
+        "containers": {
+            "train": {
+                "gpus": ["a", "b"],
+                "gpu": long_pieces(draw, "90"),
+                "cpu": long_pieces(draw, "50"),
+                "network": "0x180",
+            },
+            "other": {"gpus": ["c"], "gpu": long_pieces(draw, "60"), "cpu": "0x180", "network": "0x180"},
+        }
+    }
+    built = scenario(policy, row)
+    whole = {name: (answer, sampled_here(answer)) for name, (answer,) in built.snapshot.answers.items()}
+    due = names_due(policy, replace(built.snapshot, answers=whole))
+    thinned = {
+        name: (
+            thin(draw, ours, newest_stay=name != "gpu_utilization"),
+            thin(draw, here, newest_stay=False),
+        )
+        for name, (ours, here) in whole.items()
+    }
+    assert names_due(policy, replace(built.snapshot, answers=thinned)) <= due
+    outage = {name: (Answer("prometheus", missing=Missing.SOURCE_DOWN), here) for name, (_, here) in thinned.items()}
+    assert names_due(policy, replace(built.snapshot, answers=outage)) <= due
+
+
+def names_due(policy: Policy, snapshot: Snapshot) -> set[str]:
+    return {verdict.container.name for verdict in evaluate(policy, snapshot).verdicts if verdict.kind is Kind.ACT}
+
+
+def test_this_host_alone_finds_what_both_would(policy: Policy) -> None:
+    """The property above is not held by never acting: an outage leaves an idle container due, and a busy one not."""
+    row = {"containers": {"idle": IDLE, "busy": {"gpus": ["b"], **IDLE, "gpu": "60x180"}}}
+    built = scenario(policy, row)
+    here = {name: (sampled_here(answer),) for name, (answer,) in built.snapshot.answers.items()}
+    assert names_due(policy, replace(built.snapshot, answers=here)) == {"idle"}
 
 
 def enforced(policy: Policy, snapshot: Snapshot, history: History, mode: Mode | None = None) -> set[str]:

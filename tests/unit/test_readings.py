@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from ds01_policy import readings
+from ds01_policy.clauses import compare
+from ds01_policy.logic import Truth
 from ds01_policy.model import Answer, Container, GpuClaim, GpuRef, JoinKey, Missing, Reading, Sample, State
 from ds01_policy.readings import read
 from ds01_policy.signals import Query, Signal
@@ -150,8 +154,8 @@ def test_deleting_samples_of_a_counter_only_widens(growth: list[float], data: st
     assert after.high >= before.high - 1e-12
 
 
-def test_the_first_source_whose_data_is_whole_answers() -> None:
-    """A source that is down, or has holes, gives way to one that has none; else the first with data speaks."""
+def test_the_first_source_whose_data_is_whole_speaks() -> None:
+    """A source that is down, or has holes, gives way to one that has none; where all have holes, to what is covered."""
     down = Answer("prometheus", missing=Missing.SOURCE_DOWN)
     holes = Answer("prometheus", {GPU: tuple(every(30, 0, 1800))}, 30)
     whole = Answer("local", {GPU: tuple(every(30, 0, 3630))}, 30)
@@ -160,3 +164,210 @@ def test_the_first_source_whose_data_is_whole_answers() -> None:
     assert read(GAUGE, [holes, down], BOX, HOUR, NOW).source == "prometheus"
     assert read(GAUGE, [down], BOX, HOUR, NOW).missing is Missing.SOURCE_DOWN
     assert read(GAUGE, [], BOX, HOUR, NOW).missing is Missing.SOURCE_DOWN
+
+
+# ── this host's own looks ────────────────────────────────────────────────────────────────────────────────────────────
+
+TICK = 300.0
+
+
+def ticks(*values: float | None, every: float = TICK, late: float = 0.0) -> tuple[list[Sample], tuple[float, ...]]:
+    """Give samples and looks, one a tick, the last one `late` seconds ago; None: that look had no sample."""
+    times = [END - late - every * (len(values) - 1 - number) for number in range(len(values))]
+    return [(time, value) for time, value in zip(times, values, strict=True) if value is not None], tuple(times)
+
+
+def local(*values: float | None, window: timedelta = HOUR, late: float = 0.0, every: float = TICK) -> Reading:
+    samples, looks = ticks(*values, late=late, every=every)
+    return read(GAUGE, [Answer("local", {GPU: tuple(samples)}, TICK, TICK, looks=looks)], BOX, window, NOW)
+
+
+IDLE_HOUR = [0.0] * 13
+
+
+@pytest.mark.parametrize(
+    ("values", "window", "low", "high", "truth"),
+    [
+        pytest.param(IDLE_HOUR, 60, 0, 0, Truth.TRUE, id="thirteen quiet looks cover an hour, and prove it"),
+        pytest.param(IDLE_HOUR[1:], 60, 0, 1 / 12, Truth.UNKNOWN, id="twelve don't"),
+        pytest.param([*IDLE_HOUR[:6], 1.0, *IDLE_HOUR[7:]], 60, 1 / 12, 2 / 12, Truth.FALSE, id="one busy look is 8%"),
+        pytest.param([*IDLE_HOUR[:6], 0.5, *IDLE_HOUR[7:]], 60, 0.5 / 12, 1 / 12, Truth.UNKNOWN, id="half busy: maybe"),
+        pytest.param([*IDLE_HOUR[:6], None, *IDLE_HOUR[7:]], 60, 0, 2 / 12, Truth.UNKNOWN, id="a look that failed"),
+        pytest.param([*IDLE_HOUR[:12], None], 60, 0, 1 / 12, Truth.UNKNOWN, id="the newest look failed"),
+        pytest.param([0.0, 0.0], 5, 0, 0, Truth.TRUE, id="two quiet looks cover the last five minutes"),
+        pytest.param([0.0, 1.0], 5, 0.5, 1, Truth.FALSE, id="it woke up: this tick's own look says so"),
+        pytest.param([1.0, 0.0], 5, 0.5, 1, Truth.FALSE, id="it worked five minutes ago"),
+        pytest.param([1.0], 5, 0.5, 1, Truth.FALSE, id="a single busy look refutes at once"),
+        pytest.param([0.0], 5, 0, 1, Truth.UNKNOWN, id="a single quiet look proves nothing"),
+        pytest.param([0.04] * 13, 60, 0.04, 0.04, Truth.TRUE, id="a little all the time is the mean"),
+        pytest.param([], 60, 0, 1, Truth.UNKNOWN, id="none"),
+    ],
+)
+def test_looks_far_apart_refute_at_once_and_prove_only_together(
+    values: list[float | None], window: int, low: float, high: float, truth: Truth
+) -> None:
+    """With a tick every five minutes, asked whether the mean is below 5%."""
+    reading = local(*values, window=timedelta(minutes=window))
+    assert (reading.low, reading.high) == pytest.approx((low, high))
+    assert compare(reading, "below", 0.05) is truth
+    assert reading.low <= (reading.value if reading.value is not None else math.inf) <= reading.high or not values
+
+
+@pytest.mark.parametrize(
+    ("every", "whole"),
+    [(60, True), (270, True), (300, True), (449, True), (451, False), (600, False)],
+    ids=str,
+)
+def test_a_tick_may_be_late_by_half_an_interval(every: float, whole: bool) -> None:  # noqa: FBT001  a table's column
+    """Each sample stands for at most one and a half intervals, in both directions together."""
+    reading = local(*[0.0] * 61, every=every)
+    assert (reading.missing is None) is whole
+    assert reading.high == (0 if whole else 1)
+
+
+@pytest.mark.parametrize(
+    ("values", "words"),
+    [
+        pytest.param([0.0, 0.0], "known from 12:55 UTC on, when samples cover 60m", id="since five minutes ago"),
+        pytest.param([0.0], "known from 13:00 UTC on, when samples cover 60m", id="the very first look"),
+        pytest.param([0.0] * 9 + [None] + [0.0] * 3, "known from 12:50 UTC on, when samples cover 60m", id="a hole"),
+        pytest.param([0.0] * 12 + [None], "known 60m after it is sampled again", id="not even now"),
+    ],
+)
+def test_a_cold_ledger_says_when_it_will_know(values: list[float | None], words: str) -> None:
+    """If ticks go on as they do, the answer is there then."""
+    reading = local(*values)
+    assert (reading.missing, reading.detail) == (Missing.LOW_COVERAGE, words)
+
+
+def counted(*values: float | None, window: timedelta = HOUR) -> Reading:
+    samples, looks = ticks(*values)
+    return read(COUNTER, [Answer("local", {BOX.id: tuple(samples)}, TICK, TICK, looks=looks)], BOX, window, NOW)
+
+
+@pytest.mark.parametrize(
+    ("values", "window", "truth", "missing"),
+    [
+        pytest.param([7.0] * 13, 60, Truth.TRUE, None, id="it stood still"),
+        pytest.param([7.0, *[None] * 11, 7.0], 60, Truth.TRUE, None, id="looks between tell a counter nothing new"),
+        pytest.param([7.0] * 12 + [50.0], 60, Truth.FALSE, None, id="43 seconds in the last five minutes"),
+        pytest.param([7.0, 7.0], 5, Truth.TRUE, None, id="the last five minutes"),
+        pytest.param([7.0, 60.0], 5, Truth.UNKNOWN, None, id="it woke up"),
+        pytest.param([7.0] * 12 + [None], 60, Truth.UNKNOWN, Missing.STALE, id="the newest look failed"),
+        pytest.param([7.0] * 12, 60, Truth.UNKNOWN, Missing.LOW_COVERAGE, id="55 minutes are no hour"),
+        pytest.param([7.0] * 6 + [1.0] * 7, 60, Truth.UNKNOWN, Missing.CONFLICT, id="it went backwards"),
+        pytest.param([None] * 13, 60, Truth.UNKNOWN, Missing.NO_SERIES, id="never counted"),
+    ],
+)
+def test_counters_of_this_host_are_exact_between_looks(
+    values: list[float | None], window: int, truth: Truth, missing: Missing | None
+) -> None:
+    """Asked whether less than 1% of a core was used."""
+    reading = counted(*values, window=timedelta(minutes=window))
+    assert compare(reading, "below", 0.01) is truth
+    assert reading.missing is missing
+
+
+def test_what_was_sampled_before_this_life_is_not_read() -> None:
+    """The tenant before worked; a container that came back is not known until its own looks cover the window."""
+    young = Container(BOX.id, "b", "i", State.RUNNING, NOW, NOW - timedelta(minutes=61), gpus=BOX.gpus)
+    samples, looks = ticks(*[1.0] * 12, *IDLE_HOUR)
+    answer = Answer("local", {GPU: tuple(samples)}, TICK, TICK, looks=looks)
+    assert read(GAUGE, [answer], young, HOUR, NOW).high == 0
+    later = Container(BOX.id, "b", "i", State.RUNNING, NOW, NOW - timedelta(minutes=60), gpus=BOX.gpus)
+    samples, looks = ticks(*[1.0] * 12, *IDLE_HOUR, late=10)
+    answer = Answer("local", {GPU: tuple(samples)}, TICK, TICK, looks=looks)
+    assert read(GAUGE, [answer], later, HOUR, NOW).high == pytest.approx(300 / 3600)
+
+
+@settings(max_examples=150)
+@given(
+    st.lists(st.sampled_from([0.0, 0.04, 0.5, 1.0]), min_size=2, max_size=40),
+    st.sampled_from([45.0, 150.0, 290.0, 300.0, 400.0, 500.0]),
+    st.sampled_from([0.0, 17.0, 120.0, 310.0]),
+    st.data(),
+)
+def test_deleting_samples_of_looks_only_widens(
+    values: list[float], every: float, late: float, data: st.DataObject
+) -> None:
+    """However dense the looks are: that one took place and told nothing is known, and its time counts as anything."""
+    samples, looks = ticks(*values, every=every, late=late)
+    kept = [sample for sample in samples if data.draw(st.booleans())]
+
+    def reading(some: list[Sample]) -> Reading:
+        return read(GAUGE, [Answer("local", {GPU: tuple(some)}, TICK, TICK, looks=looks)], BOX, HOUR, NOW)
+
+    before, after = reading(samples), reading(kept)
+    assert after.low <= before.low + 1e-12
+    assert after.high >= before.high - 1e-12
+    assert after.coverage <= before.coverage + 1e-12
+    assert 0 <= before.low <= before.high <= 1
+
+
+# ── two sources ──────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def both(prometheus: list[Sample], *values: float | None) -> Reading:
+    samples, looks = ticks(*values)
+    answers = [Answer("prometheus", {GPU: tuple(prometheus)}), Answer("local", {GPU: tuple(samples)}, 300, looks=looks)]
+    return read(GAUGE, answers, BOX, HOUR, NOW)
+
+
+@pytest.mark.parametrize(
+    ("prometheus", "values", "truth", "source", "missing"),
+    [
+        pytest.param(every(30, 0, 3630), IDLE_HOUR, Truth.TRUE, "prometheus", None, id="both idle"),
+        pytest.param(every(30, 0.9, 3630), [0.9] * 13, Truth.FALSE, "prometheus", None, id="both busy"),
+        pytest.param(every(30, 0, 3630), [None], Truth.TRUE, "prometheus", None, id="nothing sampled here"),
+        pytest.param(every(30, 0, 3630), [0.0], Truth.TRUE, "prometheus", None, id="a cold ledger takes nothing away"),
+        pytest.param([], IDLE_HOUR, Truth.TRUE, "local", None, id="no series: this host answers"),
+        pytest.param(every(30, 0, 3600, 1200), IDLE_HOUR, Truth.TRUE, "local", None, id="stale: this host answers"),
+        pytest.param(
+            every(30, 0, 3630), [0.9] * 13, Truth.UNKNOWN, "prometheus", Missing.CONFLICT, id="an exporter stuck at 0"
+        ),
+        pytest.param(
+            every(30, 0, 3630), [*IDLE_HOUR[:12], 1.0, 1.0], Truth.UNKNOWN, "prometheus", Missing.CONFLICT, id="it woke"
+        ),
+        pytest.param(
+            every(30, 0.9, 3630), IDLE_HOUR, Truth.UNKNOWN, "prometheus", Missing.CONFLICT, id="looks that met pauses"
+        ),
+        pytest.param(
+            every(30, 0.9, 3600, 1200), IDLE_HOUR, Truth.UNKNOWN, "local", Missing.CONFLICT, id="busy, then hung"
+        ),
+        pytest.param(every(30, 0.003, 3630), IDLE_HOUR, Truth.TRUE, "prometheus", Missing.CONFLICT, id="0.3% or 0%"),
+        pytest.param(every(30, 0, 1800), [0.0] * 4, Truth.UNKNOWN, "prometheus", Missing.LOW_COVERAGE, id="both short"),
+    ],
+)
+def test_what_one_source_proves_holds_unless_the_other_proves_the_contrary(
+    prometheus: list[Sample], values: list[float | None], truth: Truth, source: str, missing: Missing | None
+) -> None:
+    """Asked whether the mean is below 5%."""
+    reading = both(prometheus, *values)
+    assert compare(reading, "below", 0.05) is truth
+    assert (reading.source, reading.missing) == (source, missing)
+
+
+def test_sources_together_are_never_more_lenient_than_what_either_proves() -> None:
+    """For every pair of intervals and every threshold: proven by one and refuted by none, or not at all."""
+    bounds = [0.0, 0.02, 0.05, 0.3]
+    spans = [(low, high) for low in bounds for high in bounds if low <= high]
+    base = gauge(*every(30, 0, 3630))
+    for one in spans:
+        for other in spans:
+            sources = [replace(base, low=low, high=high) for low, high in (one, other)]
+            made = readings._together(sources)  # noqa: SLF001  the rule itself, without samples that make it so
+            assert made is not None
+            for threshold in (0.0, 0.01, 0.02, 0.04, 0.05, 0.1, 0.3, 0.4):
+                truths = {compare(source, "below", threshold) for source in sources}
+                said = truths - {Truth.UNKNOWN}
+                expected = said.pop() if len(said) == 1 else Truth.UNKNOWN
+                assert compare(made, "below", threshold) is expected, (one, other, threshold)
+
+
+def test_a_source_that_is_down_and_a_cold_ledger_both_say_why() -> None:
+    """Which of the two to mend is the admin's choice."""
+    samples, looks = ticks(0.0, 0.0)
+    down = Answer("prometheus", missing=Missing.SOURCE_DOWN, detail="connection refused")
+    reading = read(GAUGE, [down, Answer("local", {GPU: tuple(samples)}, TICK, looks=looks)], BOX, HOUR, NOW)
+    assert (reading.missing, reading.source) == (Missing.SOURCE_DOWN, "local")
+    assert reading.detail == ("prometheus: connection refused; local: known from 12:55 UTC on, when samples cover 60m")
