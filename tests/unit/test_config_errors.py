@@ -156,7 +156,11 @@ IDENTITY_ROWS = [
 SIGNAL_ROWS = [
     ("a unit that is none", signal("unit: ratio", "unit: percent"), "4:11 bad_value"),
     ("a ceiling in another unit", signal("100%", "1 core"), "7:14 bad_threshold"),
-    ("a fallback that measures something else", signal("    ceiling", "    fallback: cpu\n    ceiling"), "7:15 bad_fallback"),
+    (
+        "a fallback that measures something else",
+        signal("    ceiling", "    fallback: cpu\n    ceiling"),
+        "7:15 bad_fallback",
+    ),
     ("a fallback nobody measures", signal("    ceiling", "    fallback: disk\n    ceiling"), "7:15 bad_value"),
     ("a gauge without a ceiling", signal("    ceiling: 100%\n", ""), "8:7 missing_key"),
     ("a ceiling on the floor", signal("100%", "0%"), "7:14 out_of_range"),

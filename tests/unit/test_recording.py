@@ -216,6 +216,20 @@ def survey(of: Sources, at: datetime) -> str:
             containers.append(container)
         except SourceError as error:
             problems.append(Problem("container", f"{container_id[:12]}: {error}"))
+    problems += measured(of, at, containers)
+    gpus: tuple[Gpu, ...] = ()
+    try:
+        gpus = of.gpu.inventory().gpus
+    except SourceError as error:
+        problems.append(Problem("gpu", str(error)))
+    snapshot = Snapshot(at, of.host.name(), tuple(containers), gpus, sources=states, problems=tuple(problems))
+    evaluation = Evaluation((), Demand(len(gpus), 0, high=False))
+    return dumps(document("preview", "", Mode.OBSERVE, snapshot, evaluation, Plan(), all_=True))
+
+
+def measured(of: Sources, at: datetime, containers: list[Container]) -> list[Problem]:
+    """Ask both sources of measurements, and tell what they answered."""
+    problems: list[Problem] = []
     for promql in (GPU_QUERY, CPU_QUERY):
         try:
             if of.prometheus is not None:
@@ -227,14 +241,7 @@ def survey(of: Sources, at: datetime) -> str:
             problems.append(Problem("counted", repr(of.local.counters({each.id: each.pid for each in containers}))))
     except SourceError as error:
         problems.append(Problem("local", str(error)))
-    gpus: tuple[Gpu, ...] = ()
-    try:
-        gpus = of.gpu.inventory().gpus
-    except SourceError as error:
-        problems.append(Problem("gpu", str(error)))
-    snapshot = Snapshot(at, of.host.name(), tuple(containers), gpus, sources=states, problems=tuple(problems))
-    evaluation = Evaluation((), Demand(len(gpus), 0, high=False))
-    return dumps(document("preview", "", Mode.OBSERVE, snapshot, evaluation, Plan(), all_=True))
+    return problems
 
 
 SPELL = Spell(ONE, AT - timedelta(hours=4), "idle-gpu", AT - timedelta(hours=1), AT, AT, Mode.ENFORCE, delivered=True)

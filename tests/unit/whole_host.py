@@ -104,8 +104,7 @@ class Host:
         return "gpu01"
 
     def uid_of_process(self, pid: int) -> int | None:
-        assert pid == 4711
-        return 0
+        return 0 if pid == 4711 else None
 
     def user_of_uid(self, uid: int) -> str | None:
         del uid

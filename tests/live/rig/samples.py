@@ -23,7 +23,7 @@ def sampled(
     every_s: float = 300,
     ago_s: float = 300,
 ) -> None:
-    """Let a tick every five minutes have sampled these GPUs (ratio) and containers (cores used), until five minutes ago.
+    """Let a tick every five minutes have sampled these GPUs (ratio) and containers (cores), until five minutes ago.
 
     Counters are written so that they end at 0: what a container really uses afterwards comes on top.
     """
