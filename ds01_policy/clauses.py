@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING
 
 from ds01_policy.logic import Truth, all_, any_, not_
 from ds01_policy.model import Evidence, Missing
-from ds01_policy.readings import read
 from ds01_policy.rules import AllOf, AnyOf, Clause, NotOf
 from ds01_policy.units import format_quantity
+from ds01_policy.witnesses import heard
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -40,11 +40,12 @@ def ask(
             signal = signals[condition.signal]
             if not signal.applies(container):
                 return None, ()
-            reading = read(signal, snapshot.answers.get(signal.name, ()), container, window, snapshot.at)
+            reading = heard(signal, signals, snapshot.answers, container, window, snapshot.at)
             truth = compare(reading, condition.comparator, condition.threshold)
+            reading = _spoken(reading, condition, truth)
             if truth is not Truth.UNKNOWN and reading.missing is Missing.CONFLICT:
                 # What sources contradict each other in is not what was asked: on that they agree.
-                reading = replace(reading, missing=None, detail="")
+                reading = replace(reading, missing=None, detail="", sides=())
             return truth, (Evidence(reading, condition.comparator, condition.threshold, truth, signal.label),)
         case NotOf(part=part):
             truth_of_part, pieces = ask(part, signals, snapshot, container, window)
@@ -77,6 +78,20 @@ def compare(reading: Reading, comparator: str, threshold: float) -> Truth:
         "is": (low == high == threshold, threshold < low or threshold > high),
     }[comparator]
     return Truth.TRUE if certainly else Truth.FALSE if never else Truth.UNKNOWN
+
+
+def _spoken(reading: Reading, clause: Clause, truth: Truth) -> Reading:
+    """Name the source whose word alone answers the clause, and show what it measured: not always the best covered one.
+
+    One busy look of this host refutes what an hour of Prometheus with a hole in it leaves open.
+    """
+    if truth is Truth.UNKNOWN:
+        return reading
+    answers = (part for part in reading.parts if compare(part, clause.comparator, clause.threshold) is truth)
+    who = next(answers, None)
+    if who is None or who.source == reading.source:
+        return reading
+    return replace(who, parts=reading.parts)
 
 
 def leaves(evidence: Iterable[Evidence], truth: Truth) -> list[Evidence]:

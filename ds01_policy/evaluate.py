@@ -10,6 +10,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from ds01_policy.clauses import ask, leaves, phrase
+from ds01_policy.conflicts import conflicts
 from ds01_policy.demand import demand_of
 from ds01_policy.exceptions import with_exceptions
 from ds01_policy.logic import Truth, all_
@@ -44,7 +45,7 @@ def evaluate(policy: Policy, snapshot: Snapshot, demand: Demand | None = None) -
                 verdicts.append(_verdict(policy, snapshot, demand, rule, container))
                 if verdicts[-1].held_by == "exempted" and not container.owner_proven:
                     problems[_unproven(container)] = None
-    return Evaluation(tuple(verdicts), demand, tuple(problems))
+    return Evaluation(tuple(verdicts), demand, (*problems, *conflicts(verdicts)))
 
 
 def _unproven(container: Container) -> Problem:

@@ -69,6 +69,7 @@ class _Tally:
         self._refs: set[GpuRef] = set()
         self._routes: dict[str, None] = {}  # in order, each once
         self._reasons: dict[str, None] = {}
+        self._by_place: set[str] = set()
 
     def add(self, route: str, meant: Meant) -> None:
         """Take in what one route asked for; nothing, if that is no GPU."""
@@ -93,6 +94,7 @@ class _Tally:
     def _note(self, route: str, meant: Meant) -> None:
         self._routes[route] = None
         self._refs.update(meant.refs)
+        self._by_place.update(filter(None, [meant.by_place]))
         if meant.unclear:
             self._reasons[f"{route} {meant.unclear}"] = None
 
@@ -105,7 +107,12 @@ class _Tally:
             reasons[_REASONS_SHOWN:] = [f"and {len(reasons) - _REASONS_SHOWN} more"]
         refs = sorted(self._refs, key=lambda ref: (ref.uuid, -1 if ref.gpu_instance is None else ref.gpu_instance))
         return GpuClaim(
-            wants=True, refs=tuple(refs), unclear="; ".join(reasons), via=" + ".join(self._routes), holds=self.asked
+            wants=True,
+            refs=tuple(refs),
+            unclear="; ".join(reasons),
+            via=" + ".join(self._routes),
+            holds=self.asked,
+            by_place=tuple(sorted(self._by_place)),
         )
 
 

@@ -39,6 +39,7 @@ class Meant:
 
     refs: tuple[GpuRef, ...] = ()
     unclear: str = ""
+    by_place: str = ""  # UUID of the GPU on which it counts MIG devices: what stands there may change
 
 
 def every(inventory: Inventory) -> Meant:
@@ -133,7 +134,7 @@ def _pair(name: str, parts: re.Match[str], inventory: Inventory) -> Meant:
     for gpu in inventory or ():
         for device in gpu.mig_devices:
             if (gpu.index, device.index) == (int(parts[1]), int(parts[2])):
-                return Meant((GpuRef(gpu.uuid, device.gpu_instance),))
+                return Meant((GpuRef(gpu.uuid, device.gpu_instance),), by_place=gpu.uuid)
     return Meant(unclear=_unlisted(name, None) if inventory is None else _repartitioned(name))
 
 

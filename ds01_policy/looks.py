@@ -6,8 +6,10 @@ Owns the arithmetic for a gauge that this host samples itself, once a tick, and 
 from __future__ import annotations
 
 import math
+from bisect import bisect_left, bisect_right
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 from ds01_policy.model import Missing, Reading
@@ -23,6 +25,9 @@ if TYPE_CHECKING:
 JITTER = 1.5
 _DUST = 1e-9  # of a window: what adding up floats leaves over
 _DAY = timedelta(days=1)
+_FEWEST_GAPS = 3  # two lonely looks teach nothing about how often is looked
+_LATELY = 6  # gaps
+_USUALLY = 0.75  # of the gaps are no longer
 
 
 @dataclass(slots=True)
@@ -46,33 +51,38 @@ def looked(signal: Signal, samples: Sequence[Sample], answer: Answer, window: ti
     end = at.timestamp()
     width = window.total_seconds()
     start = end - width
-    known = {time: value for time, value in samples if time <= end}
-    times = sorted({*known, *(look for look in answer.looks if look <= end)})
+    # From the last look before the window on: what came earlier touches nothing in it.
+    looks = answer.looks[max(bisect_right(answer.looks, start) - 1, 0) : bisect_right(answer.looks, end)]
+    first = bisect_left(samples, (min(looks[0] if looks else start, start),))
+    known = dict(samples[first : bisect_right(samples, (end, math.inf))])
+    times = sorted({*known, *looks})
     total = _Sum()
     run = math.inf  # where the covered stretch that lasts until now began
     reach = answer.spacing_s / 2
+    longest = JITTER * answer.spacing_s
     for before, after in zip([-math.inf, *times], [*times, math.inf], strict=True):
         half = min((after - before) / 2, reach)
-        _stand(total, known.get(before), max(before, start), min(before + half, end))
-        _stand(total, known.get(after), max(after - half, start), min(after, end))
-        if before in known and after in known and after - before <= JITTER * answer.spacing_s:
+        old, new = known.get(before), known.get(after)
+        _stand(total, old, max(before, start), min(before + half, end))
+        _stand(total, new, max(after - half, start), min(after, end))
+        if old is not None and new is not None and after - before <= longest:
             run = min(run, before)
             share = max(min(after, end) - max(before, start), 0.0)
             total.covered += share
-            total.highest += share * max(known[before], known[after])
+            total.highest += share * max(old, new)
         elif after <= end:
-            run = after if after in known else math.inf
+            run = math.inf if new is None else after
     uncovered = width - total.covered
     if uncovered <= _DUST * width:
         uncovered = 0.0
     ceiling = math.inf if signal.ceiling is None else signal.ceiling
     high = (total.highest + (ceiling * uncovered if uncovered else 0.0)) / width
-    missing, detail = _complaint(sorted(known), answer, window, at, uncovered, run)
+    missing, detail = _complaint(samples, answer, window, at, run) if uncovered else (None, "")
     low = total.weighted / width
     return Reading(
         signal.name, window, signal.unit,
         value=total.weighted / total.stood if total.stood > 0 else None, low=low, high=min(max(low, high), ceiling),
-        coverage=1 - uncovered / width, source=answer.source, missing=missing, detail=detail,
+        coverage=1 - uncovered / width, source=answer.source, missing=missing, detail=detail, looks=True,
     )  # fmt: skip
 
 
@@ -83,17 +93,37 @@ def _stand(total: _Sum, value: float | None, since: float, until: float) -> None
 
 
 def _complaint(
-    times: Sequence[float], answer: Answer, window: timedelta, at: datetime, uncovered: float, run: float
-) -> tuple[Missing | None, str]:
+    samples: Sequence[Sample], answer: Answer, window: timedelta, at: datetime, run: float
+) -> tuple[Missing, str]:
     """Name what is wrong with the looks of a window, and from when on nothing will be."""
+    times = [time for time, _ in samples if time <= at.timestamp()]
     if not times:
         return Missing.NO_SERIES, f"{answer.source} has not sampled it in its present life"
     age = at.timestamp() - times[-1]
     if age > JITTER * answer.spacing_s:
         return Missing.STALE, f"the newest sample is {age:.0f}s old"
-    if uncovered:
-        return Missing.LOW_COVERAGE, known_from(run, window, at)
-    return None, ""
+    often = format_duration(timedelta(seconds=round(answer.spacing_s)))
+    alone = run == times[-1] and len(times) > 1 and times[-1] - times[-2] > JITTER * answer.spacing_s
+    return Missing.LOW_COVERAGE, known_from(run, window, at) + (f", one every {often}" if alone else "")
+
+
+def usual_gap_s(looks: Sequence[float]) -> float | None:
+    """Tell how many seconds usually lay between the last looks that were kept, ascending; None: too few to tell."""
+    gaps = sorted(after - before for before, after in pairwise(looks[-_LATELY - 1 :]))
+    return gaps[len(gaps) // 2] if len(gaps) >= _FEWEST_GAPS else None
+
+
+def spacing_of(looks: Sequence[float], setting_s: float, awake_s: float) -> float:
+    """Settle how long a look may stand for the time beside it: as settings.yaml says, unless looks come more often.
+
+    A setting far beyond what is really done would let two looks an hour apart vouch for that hour. Not the shortest
+    gaps teach it: somebody who looks ten times in a row takes nothing away from what is known. Within `awake`, which is
+    judged by itself, the setting is believed.
+    """
+    gaps = sorted(after - before for before, after in pairwise(looks[:-1]))  # this look may come at any time
+    if len(gaps) < _FEWEST_GAPS:
+        return setting_s
+    return min(setting_s, max(gaps[int(_USUALLY * (len(gaps) - 1))], awake_s))
 
 
 def known_from(since: float, window: timedelta, at: datetime) -> str:

@@ -11,6 +11,7 @@ from collections import Counter
 from typing import TYPE_CHECKING
 
 from ds01_policy.model import HeldBy, Kind, Status
+from ds01_policy.report.sources import answered
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -63,10 +64,17 @@ def families(
     unknown = sum(verdict.kind is Kind.UNKNOWN for verdict in judged) / len(judged) if judged else 0.0
     withheld = Counter(each.held_by for each in report.plan.decisions)
     up = {name: float(state.up) for name, state in report.snapshot.sources.items()}
+    readings: Counter[tuple[str, ...]] = Counter()
+    for each in answered(report.evaluation.verdicts):
+        readings[each.signal, each.source or "", each.missing.value if each.missing else ""] += len(each.containers)
     return {
         **told,
         "ds01_policy_source_up": ("Whether a source answered.", _by(("source",), {(key,): up[key] for key in up})),
         "ds01_policy_verdicts": ("What the rules find.", _by(("rule", "verdict"), verdicts)),
+        "ds01_policy_readings": (
+            "Containers by signal and by who answered it (nobody: empty), and what kept a better source from it.",
+            _by(("signal", "source", "missing"), readings),
+        ),
         "ds01_policy_decisions": (
             "What is due, and what holds it back.",
             _by(("rule", "actions", "disposition", "held_by"), decisions),

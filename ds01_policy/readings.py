@@ -12,7 +12,7 @@ from itertools import pairwise
 from typing import TYPE_CHECKING
 
 from ds01_policy.looks import JITTER, known_from, looked
-from ds01_policy.model import Missing, Reading
+from ds01_policy.model import GpuRef, Missing, Reading
 from ds01_policy.units import format_quantity
 
 if TYPE_CHECKING:
@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
     from ds01_policy.model import Answer, Container, Sample
     from ds01_policy.signals import Signal
+
+_LATE_START = 0.25  # of a spacing, and of the window: so much later it may begin for a counter of looks
 
 
 def read(signal: Signal, answers: Iterable[Answer], container: Container, window: timedelta, at: datetime) -> Reading:
@@ -38,24 +40,35 @@ def _together(found: Sequence[Reading]) -> Reading | None:
 
     Where their intervals meet, the truth lies in both. Where they don't, one source is wrong and nobody knows which:
     the truth may be anything from what the one proves to what the other does. So a question whose threshold lies
-    between has no answer, and one on which both agree has.
+    between has no answer. Single looks that samples taken all the time contradict have missed something: they prove
+    nothing then, and the truth may also be anything that those samples leave open.
     """
     if not found:
         return None
+    if len(found) == 1:
+        return found[0]
+    parts = tuple(found)
     whole = next((reading for reading in found if reading.missing is None), None)
     main = whole or max(found, key=lambda reading: (reading.value is not None, reading.coverage))
     low, high = max(reading.low for reading in found), min(reading.high for reading in found)
     if low > high:
-        said = ", ".join(f"{reading.source} {_span(reading)}" for reading in found if reading.value is not None)
+        heard = [reading for reading in found if reading.value is not None]
+        said = ", ".join(f"{reading.source} {span_text(reading)}" for reading in heard)
+        sides = tuple(str(reading.source) for reading in heard)
+        low, high = high, low
+        if any(reading.looks for reading in heard):
+            low = min(low, *(reading.low for reading in heard if not reading.looks))
+            high = max(high, *(reading.high for reading in heard if not reading.looks))
         detail = f"sources contradict each other: {said}"
-        return replace(main, low=high, high=low, missing=Missing.CONFLICT, detail=detail)
-    if whole is not None or len(found) == 1:
-        return replace(main, low=low, high=high)
+        return replace(main, low=low, high=high, missing=Missing.CONFLICT, detail=detail, sides=sides, parts=parts)
+    if whole is not None:
+        return replace(main, low=low, high=high, parts=parts)
     details = (f"{reading.source}: {reading.detail}" for reading in found if reading.detail)
-    return replace(main, low=low, high=high, missing=found[0].missing, detail="; ".join(details))
+    return replace(main, low=low, high=high, missing=found[0].missing, detail="; ".join(details), parts=parts)
 
 
-def _span(reading: Reading) -> str:
+def span_text(reading: Reading) -> str:
+    """Write what a reading says: `12%`, or `0% to 90%`."""
     low, high = (format_quantity(bound, reading.unit) for bound in (reading.low, reading.high))
     return low if low == high else f"{low} to {high}"
 
@@ -83,9 +96,15 @@ def _from_answer(signal: Signal, answer: Answer, container: Container, window: t
     parts = []
     for key in signal.keys(container):
         samples = answer.series.get(key, ())
-        samples = samples[bisect_left(samples, (born,)) :]
-        interval = _counter if signal.kind == "counter" else looked if answer.looks else _gauge
-        parts.append((key, interval(signal, samples, answer, window, at)))
+        remade = container.gpus.since.get(key) if isinstance(key, GpuRef) else None
+        begin = max(born, remade.timestamp()) if remade is not None else born
+        samples = samples[bisect_left(samples, (begin,)) :]
+        if isinstance(key, GpuRef) and key.uuid in answer.frozen:
+            reading = _frozen(signal, answer, key, window)
+        else:
+            reading = mean(signal, samples, answer, window, at)
+        why = [answer.unsampled.get(key, ""), _remade(remade) if remade is not None and at - window < remade else ""]
+        parts.append((key, _explained(reading, why)))
     worst = next((part for part in parts if part[1].missing is not None), None)
     values = [part.value for _, part in parts if part.value is not None]
     return Reading(
@@ -98,8 +117,33 @@ def _from_answer(signal: Signal, answer: Answer, container: Container, window: t
         coverage=min(part.coverage for _, part in parts),
         source=answer.source,
         missing=worst[1].missing if worst else None,
+        looks=any(part.looks for _, part in parts),
         detail=f"{worst[0]}: {worst[1].detail}" if worst and len(parts) > 1 else (worst[1].detail if worst else ""),
     )
+
+
+def _remade(since: datetime) -> str:
+    return f"its GPU was re-partitioned, seen {since:%Y-%m-%d %H:%M} UTC: what was measured before is not its own"
+
+
+def _explained(reading: Reading, why: Iterable[str]) -> Reading:
+    """Say of a reading that lacks something what else is known about that."""
+    if reading.missing is None:
+        return reading
+    return replace(reading, detail="; ".join(filter(None, (reading.detail, *why))))
+
+
+def mean(signal: Signal, samples: Sequence[Sample], answer: Answer, window: timedelta, at: datetime) -> Reading:
+    """Read one series of an answer over the window that ends at `at`, whoever's life it is about."""
+    interval = _counter if signal.kind == "counter" else looked if answer.looks else _gauge
+    return interval(signal, samples, answer, window, at)
+
+
+def _frozen(signal: Signal, answer: Answer, key: GpuRef, window: timedelta) -> Reading:
+    """Old values repeated say nothing about the present."""
+    detail = answer.frozen[key.uuid]
+    ceiling = _ceiling(signal)
+    return Reading(signal.name, window, signal.unit, None, 0.0, ceiling, 0.0, answer.source, Missing.STALE, detail)
 
 
 def _gauge(signal: Signal, samples: Sequence[Sample], answer: Answer, window: timedelta, at: datetime) -> Reading:
@@ -140,16 +184,18 @@ def _counter(signal: Signal, samples: Sequence[Sample], answer: Answer, window: 
 
     The window's start is covered by the last sample before it: the increase since then bounds the window's from
     above, however long before it lies. The end is covered as long as the newest sample is no later than a healthy
-    series' may be; of a source that tells when it looked, no earlier than its last look.
+    series' may be; of a source that tells when it looked, no earlier than its last look. Such a source may also begin
+    the window up to a quarter of a spacing late: a look that a timer makes is a moment too late for the next window,
+    and the one before it, twice as far, would make a little background work look like twice as much.
     """
     end = at.timestamp()
     width = window.total_seconds()
     start = end - width
     samples = samples[: bisect_right(samples, (end, math.inf))]
     times = [time for time, _ in samples]
-    before = bisect_right(times, start) - 1
+    before = bisect_right(times, start + (_LATE_START * min(answer.spacing_s, width) if answer.looks else 0.0)) - 1
     since_before, reset = _increase(samples[max(before, 0) :])
-    inside, _ = _increase(samples[before + 1 :])
+    inside, _ = _increase(samples[bisect_right(times, start) :])
     span = times[-1] - times[max(before, 0)] if times else 0.0
     last_look = max((look for look in answer.looks if look <= end), default=start)
     late = min(max(JITTER * answer.spacing_s, answer.lag_s), max(end - last_look, 0.0) if answer.looks else math.inf)

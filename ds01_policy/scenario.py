@@ -57,8 +57,8 @@ def scenario(policy: Policy, row: Mapping[str, Any]) -> Scenario:
     """Build what a row describes.
 
     Keys of a row: `at`, `host`, `gpus` (names, or {name: number of GPU instances}), `down` (signals nobody answers),
-    `every` (between samples), `history` (last_tick, breaker, unwritable), and `containers`: name → words, which
-    `_container` lists.
+    `frozen` (GPUs whose exporter repeats old values), `every` (between samples), `history` (last_tick, breaker,
+    unwritable), and `containers`: name → words, which `_container` lists.
 
     Values are text, read as they stand: in YAML `0x60` would else be ninety-six.
 
@@ -207,7 +207,8 @@ def _answer(
 ) -> Answer:
     if signal.label in row.get("down", ()):
         return Answer("prometheus", missing=Missing.SOURCE_DOWN, detail="connection refused")
-    return Answer("prometheus", series, spacing_s=every, lag_s=signal.lag_s)
+    frozen = {f"GPU-{name}": f"exporter frozen: nothing of GPU-{name} has changed" for name in row.get("frozen", ())}
+    return Answer("prometheus", series, every, signal.lag_s, frozen=frozen if signal.join == "gpu" else {})
 
 
 def _samples(signal: Signal, text: str, at: datetime, every: float) -> tuple[Sample, ...]:

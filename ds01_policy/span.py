@@ -72,6 +72,14 @@ def questions(policy: Policy, snapshot: Snapshot, demand: Demand) -> Questions:
     return asked
 
 
+def own_signals(policy: Policy) -> list[str]:
+    """List the signals that are wanted for themselves: all but those that no rule asks and that are only witnesses."""
+    aside = {witness.signal for signal in policy.signals.values() for witness in signal.witnesses}
+    aside |= {signal.frozen.counter for signal in policy.signals.values() if signal.frozen and signal.frozen.counter}
+    ruled = {name for rule in policy.rules if rule.when is not None for name in signals_of(rule.when)}
+    return [name for name in policy.signals if name not in aside or name in ruled]
+
+
 def reach_of(policy: Policy) -> timedelta:
     """Tell how far back any rule over signals may ever ask, and two sampling intervals more."""
     layers = (

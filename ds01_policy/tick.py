@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from ds01_policy.evaluate import evaluate
 from ds01_policy.model import Decision, History, Kind, Plan, Problem
+from ds01_policy.observe.fallback import further
 from ds01_policy.observe.snapshot import DockerDown, Observed, observe
 from ds01_policy.plan import make_plan
 
@@ -102,7 +103,8 @@ def tick(
             problems.append(Problem("ledger", str(lost)))
             history = replace(history, writable=False, unwritable_why=str(lost))
             plan = make_plan(policy, observed.snapshot, evaluation, history, mode)
-    recheck = partial(still_due, policy, sources, clock, history, observed.demand)
+    known = replace(history, samples=further(history.samples, observed.sampled))  # the second look follows the first
+    recheck = partial(still_due, policy, sources, clock, known, observed.demand)
     outcomes = actuator.carry_out([decision for decision in plan.decisions if decision.enforced], recheck)
     if memory.lost:
         problems.append(Problem("ledger", memory.lost))

@@ -84,6 +84,7 @@ def _evidence(piece: Evidence) -> Json:
         piece.comparator: piece.threshold,
         "coverage": reading.coverage,
         "source": reading.source,
+        "instead_of": piece.instead_of,
         "truth": piece.truth,
         "missing": reading.missing,
     }

@@ -16,7 +16,8 @@ from ds01_policy.config.selection import alive
 from ds01_policy.limits import UNKNOWN
 from ds01_policy.model import Action
 from ds01_policy.rules import AllOf, AnyOf, Clause, NotOf
-from ds01_policy.units import format_quantity
+from ds01_policy.span import reach_of
+from ds01_policy.units import format_duration, format_quantity
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -43,6 +44,7 @@ def advice(loaded: Loaded, at: datetime) -> Iterator[Finding]:
     """Yield what is worth a look; `at` says which exemptions have expired."""
     yield from _types(loaded)
     yield from _rules(loaded)
+    yield from _samples(loaded)
     yield from _expired(loaded, at)
     yield from _unused(loaded)
 
@@ -102,6 +104,21 @@ def _thresholds(loaded: Loaded, document: Document, path: Path, condition: Condi
             for index, part in enumerate(parts):
                 key = "all" if isinstance(condition, AllOf) else "any"
                 yield from _thresholds(loaded, document, (*path, key, index), part)
+
+
+def _samples(loaded: Loaded) -> Iterator[Finding]:
+    """Yield what keeps this host's own samples from standing in for Prometheus."""
+    settings, document = loaded.policy.settings, loaded.documents["settings"]
+    interval, retain = settings.local_samples.interval, settings.local_samples.retain
+    if interval > settings.awake:
+        message = f"a sample every {format_duration(interval)} does not see who wakes up within `awake`"
+        suggestion = f"run `evaluate` every {format_duration(settings.awake)}, and say so here"
+        yield _warning("sampled_rarely", document, ("local_samples", "interval"), message, suggestion)
+    longest = reach_of(loaded.policy)
+    if retain < longest:
+        message = f"kept for {format_duration(retain)}, which is too short for a rule that asks about longer"
+        suggestion = f"at least {format_duration(longest)}"
+        yield _warning("retained_briefly", document, ("local_samples", "retain"), message, suggestion)
 
 
 def _expired(loaded: Loaded, at: datetime) -> Iterator[Finding]:

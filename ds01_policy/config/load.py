@@ -19,7 +19,8 @@ from ds01_policy.config.problems import Finding, PolicyError, in_order
 from ds01_policy.config.rules_file import RulesFile, rule
 from ds01_policy.config.settings_file import SettingsFile, settings
 from ds01_policy.config.shape import validate
-from ds01_policy.config.signals_file import SignalsFile, signal
+from ds01_policy.config.signals_file import SignalsFile
+from ds01_policy.config.signals_file import converted as signals_of
 from ds01_policy.config.yaml_strict import Document, parse
 from ds01_policy.policy import Policy
 
@@ -87,7 +88,7 @@ def _load(directory: Path | None, unix_group: UnixGroup) -> Loaded:
         wrong.extend(document.findings)
     if wrong or not (settings_file and signals_file and limits_file and identity_file and exemptions_file):
         raise PolicyError(wrong)
-    signals = {name: signal(name, file) for name, file in signals_file.signals.items()}
+    signals = signals_of(signals_file)
     policy = Policy(
         settings=settings(settings_file, tree.base),
         signals=signals,

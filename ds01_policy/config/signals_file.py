@@ -5,12 +5,14 @@ Owns the shape people write. Sends no query; templates.py checks the templates.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import timedelta
 from typing import Annotated, Literal, Self
 
 from pydantic import AfterValidator, Field, ValidationInfo, field_validator, model_validator
 
 from ds01_policy import signals
+from ds01_policy.config.problems import closest
 from ds01_policy.config.scalars import (
     Duration,
     Items,
@@ -20,6 +22,8 @@ from ds01_policy.config.scalars import (
     Text,
     Word,
     between,
+    fields_as,
+    names_of,
     pattern,
     refuse,
 )
@@ -52,7 +56,7 @@ class QueryFile(Section):
 
     expr: Template
     time: Maybe[Template] = None
-    devices: Maybe[Literal["whole", "instance"]] = None
+    devices: Maybe[Literal["whole", "instance", "parent"]] = None
     scale: Annotated[Number, AfterValidator(_positive)] = 1.0
     min: Number = 0.0
     max: Number = _INF
@@ -67,6 +71,45 @@ class QueryFile(Section):
         return self
 
 
+def _known(value: str, info: ValidationInfo) -> str:
+    known = names_of(info).signals
+    if known is not None and value not in known:
+        message = f"unknown signal {value!r}; there are {', '.join(known)}"
+        raise refuse("unknown_signal", message, suggestion=closest(value, known))
+    return value
+
+
+class WitnessFile(Section):
+    """Another signal that must not contradict this one: the same in the same unit, or more than an idle GPU can do."""
+
+    signal: Annotated[SignalName, AfterValidator(_known)]
+    above: Maybe[Text] = None
+    explained_by: Maybe[Text] = None
+
+    @field_validator("above")
+    @classmethod
+    def _in_the_witness_unit(cls, value: str | None, info: ValidationInfo) -> str | None:
+        unit = (names_of(info).signals or {}).get(info.data.get("signal", ""))
+        if value is not None and unit is not None:
+            quantity(value, unit)
+        return value
+
+    @model_validator(mode="after")
+    def _both_or_none(self) -> Self:
+        if (self.above is None) != (self.explained_by is None):
+            raise refuse("missing_key", "`above` and `explained_by` stand together, or not at all")
+        return self
+
+
+class FrozenFile(Section):
+    """How an exporter is found out that repeats old values with fresh times."""
+
+    changes: Template
+    after: Annotated[Duration, between(timedelta(minutes=1), timedelta(days=1))] = timedelta(minutes=15)
+    counter: Maybe[Annotated[SignalName, AfterValidator(_known)]] = None
+    uuid_label: Label = "UUID"
+
+
 class SignalFile(Section):
     """One named metric."""
 
@@ -79,6 +122,8 @@ class SignalFile(Section):
     lag: Annotated[Duration, between(timedelta(0), timedelta(hours=1))] = timedelta(0)
     not_on_network: Items[Text] = Field(default_factory=list)
     fallback: Maybe[Literal["gpu", "cpu", "network"]] = None
+    witnesses: Items[WitnessFile] = Field(default_factory=list)
+    frozen: Maybe[FrozenFile] = None
     queries: Annotated[list[QueryFile], Field(min_length=1)]
 
     @field_validator("ceiling")
@@ -100,6 +145,26 @@ class SignalFile(Section):
             raise refuse("bad_fallback", f"{value} is a {kind} in {unit}, joined by {join}: not what this signal is")
         return value
 
+    @field_validator("witnesses")
+    @classmethod
+    def _comparable(cls, value: list[WitnessFile], info: ValidationInfo) -> list[WitnessFile]:
+        unit = Unit(info.data["unit"]) if "unit" in info.data else None
+        for index, witness in enumerate(value):
+            its = (names_of(info).signals or {}).get(witness.signal)
+            if witness.explained_by is not None and unit is not None:
+                quantity(witness.explained_by, unit, index, "explained_by")
+            if witness.above is None and None not in (unit, its) and its is not unit:
+                text = f"{witness.signal} is in {its}, not in {unit}: say `above` what it contradicts"
+                raise refuse("bad_witness", text, index, "signal")
+        return value
+
+    @field_validator("frozen")
+    @classmethod
+    def _of_gpus(cls, value: FrozenFile | None, info: ValidationInfo) -> FrozenFile | None:
+        if value is not None and info.data.get("join") == "container":
+            raise refuse("bad_frozen", "is told by GPU: it is for signals joined by gpu")
+        return value
+
     @field_validator("queries")
     @classmethod
     def _fit(cls, value: list[QueryFile], info: ValidationInfo) -> list[QueryFile]:
@@ -110,7 +175,7 @@ class SignalFile(Section):
             if kind == "gauge" and query.time is not None:
                 raise refuse("unknown_key", "`time` is for counters; a gauge's samples carry theirs", index, "time")
             if join == "gpu" and query.devices is None:
-                raise refuse("missing_key", "joined by gpu, so it needs `devices`: whole or instance", index)
+                raise refuse("missing_key", "joined by gpu, so it needs `devices`: whole, instance or parent", index)
             if join == "container" and query.devices is not None:
                 raise refuse("unknown_key", "`devices` is for signals joined by gpu", index, "devices")
         return value
@@ -123,12 +188,12 @@ class SignalFile(Section):
         return value
 
 
-def quantity(text: str, unit: Unit) -> float:
+def quantity(text: str, unit: Unit, *at: str | int) -> float:
     """Read an amount in a unit, as a validator."""
     try:
         return parse_quantity(text, unit)
     except ValueError as error:
-        raise refuse("bad_threshold", str(error)) from None
+        raise refuse("bad_threshold", str(error), *at) from None
 
 
 class SignalsFile(Section):
@@ -137,10 +202,31 @@ class SignalsFile(Section):
     version: Literal[1] = 1
     signals: Annotated[dict[SignalName, SignalFile], Field(min_length=1)]
 
+    @field_validator("signals")
+    @classmethod
+    def _about_the_same(cls, value: dict[str, SignalFile]) -> dict[str, SignalFile]:
+        for name, file in value.items():
+            for index, witness in enumerate(file.witnesses):
+                other = value.get(witness.signal)
+                if witness.signal == name:
+                    raise refuse("bad_witness", "a signal is no witness of itself", name, "witnesses", index, "signal")
+                if other is not None and other.join != file.join:
+                    text = f"{witness.signal} is joined by {other.join}, not by {file.join}"
+                    raise refuse("bad_witness", text, name, "witnesses", index, "signal")
+            counter = value.get(file.frozen.counter or "") if file.frozen else None
+            if counter is not None and (counter.kind, counter.join) != ("counter", "gpu"):
+                raise refuse("bad_frozen", "must be a counter that is joined by gpu", name, "frozen", "counter")
+        return value
 
-def signal(name: str, file: SignalFile) -> signals.Signal:
-    """Convert a checked signal."""
-    unit = Unit(file.unit)
+
+def converted(files: SignalsFile) -> dict[str, signals.Signal]:
+    """Convert checked signals."""
+    units = {name: Unit(file.unit) for name, file in files.signals.items()}
+    return {name: _signal(name, file, units) for name, file in files.signals.items()}
+
+
+def _signal(name: str, file: SignalFile, units: Mapping[str, Unit]) -> signals.Signal:
+    unit = units[name]
     return signals.Signal(
         name=name,
         label=file.label,
@@ -153,7 +239,15 @@ def signal(name: str, file: SignalFile) -> signals.Signal:
         not_on_network=frozenset(file.not_on_network),
         summary=file.summary,
         fallback=file.fallback,
+        witnesses=tuple(_witness(witness, unit, units[witness.signal]) for witness in file.witnesses),
+        frozen=fields_as(signals.Frozen, file.frozen, changes=file.frozen.changes.strip()) if file.frozen else None,
     )
+
+
+def _witness(file: WitnessFile, unit: Unit, its: Unit) -> signals.Witness:
+    if file.above is None or file.explained_by is None:
+        return signals.Witness(file.signal)
+    return signals.Witness(file.signal, parse_quantity(file.above, its), parse_quantity(file.explained_by, unit))
 
 
 def _query(file: QueryFile) -> signals.Query:

@@ -122,6 +122,7 @@ def check_signals(document: Document) -> None:
     signals = document.get("signals")
     for name in signals if isinstance(signals, dict) else ():
         kind, queries = document.get("signals", name, "kind"), document.get("signals", name, "queries")
+        _check_template("gauge", document, ("signals", name, "frozen"), "changes", "range")
         if kind in ("gauge", "counter") and isinstance(queries, list):
             for index in range(len(queries)):
                 _check_query(kind, document, ("signals", name, "queries", index))
@@ -130,10 +131,14 @@ def check_signals(document: Document) -> None:
 def _check_query(kind: str, document: Document, path: Path) -> None:
     keys, needed = _TEMPLATES[kind]
     for key in keys:
-        source, at = document.get(*path, key), document.at((*path, key))
-        found = flaws(kind, source) if isinstance(source, str) else ()
-        for _, _, message, suggestion in found:
-            document.report("template", at, message, suggestion)
-        if isinstance(source, str) and not found and not re.search(rf"\{{\{{-?\s*{needed}\b", source):
-            message = f"does not use {{{{ {needed} }}}}, so every window would show the same samples"
-            document.report("template", at, message)
+        _check_template(kind, document, path, key, needed)
+
+
+def _check_template(kind: str, document: Document, path: Path, key: str, needed: str) -> None:
+    source, at = document.get(*path, key), document.at((*path, key))
+    found = flaws(kind, source) if isinstance(source, str) else ()
+    for _, _, message, suggestion in found:
+        document.report("template", at, message, suggestion)
+    if isinstance(source, str) and not found and not re.search(rf"\{{\{{-?\s*{needed}\b", source):
+        message = f"does not use {{{{ {needed} }}}}, so every window would show the same samples"
+        document.report("template", at, message)

@@ -12,7 +12,7 @@ from contextlib import contextmanager, suppress
 from datetime import timedelta
 from typing import TYPE_CHECKING, Self
 
-from ds01_policy.ledger import actions, inventory, samples, schema, spells
+from ds01_policy.ledger import actions, inventory, partitions, samples, schema, spells
 from ds01_policy.ledger.actions import Intent
 from ds01_policy.ledger.schema import LedgerError
 from ds01_policy.model import History
@@ -90,6 +90,7 @@ class Ledger:
                 last_running=int(tick[1]) if tick else 0,
                 breaker_since=spells.breaker_since(connection),
                 failed=actions.failed(connection, last_at - FORGIVEN) if last_at else {},
+                partitions=partitions.load(connection),
                 samples={} if reach is None else samples.latest(connection, reach.total_seconds()),
             )
 
@@ -105,6 +106,7 @@ class Ledger:
         kept; nothing counts as ended, forgotten or cleared.
         """
         with self._writing() as connection:
+            partitions.note(connection, snapshot.gpus, snapshot.at)
             running = inventory.running_gpu_containers(snapshot)
             if suspicious:
                 (running,) = connection.execute(
@@ -201,3 +203,4 @@ def _prune(connection: sqlite3.Connection, before: str) -> None:
     connection.execute("DELETE FROM ticks WHERE at < ?", (before,))
     connection.execute("DELETE FROM actions WHERE status IS NOT NULL AND intent_at < ?", (before,))
     connection.execute("DELETE FROM inventory WHERE last_seen < ?", (before,))
+    connection.execute("DELETE FROM partitions WHERE seen < ?", (before,))

@@ -1,6 +1,6 @@
 """The ledger's file: opening it, bringing it up to date, and what its failures mean to an admin.
 
-Owns the tables and the texts of errors. Must not know what the rows are for.
+Owns its opening and the texts of errors; the tables are in migrations.py. Must not know what the rows are for.
 """
 
 from __future__ import annotations
@@ -13,6 +13,8 @@ from contextlib import closing, contextmanager
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
+from ds01_policy.ledger import migrations
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
@@ -20,84 +22,7 @@ if TYPE_CHECKING:
 BUSY_S = 5.0  # how long to wait for another program that holds the file
 TEXT_LIMIT = 2000  # characters
 
-# Each entry brings the file one version further; PRAGMA user_version counts them. Never change one that was released.
-MIGRATIONS: tuple[tuple[str, ...], ...] = (
-    (
-        """CREATE TABLE ticks (
-            id INTEGER PRIMARY KEY,
-            at TEXT NOT NULL,
-            mode TEXT NOT NULL,
-            digest TEXT NOT NULL,
-            settled INTEGER NOT NULL DEFAULT 0,
-            containers INTEGER NOT NULL DEFAULT 0,
-            running INTEGER NOT NULL DEFAULT 0
-        )""",
-        """CREATE TABLE spells (
-            container TEXT NOT NULL,
-            rule TEXT NOT NULL,
-            started_at TEXT,
-            since TEXT NOT NULL,
-            seen TEXT NOT NULL,
-            warned_at TEXT,
-            warned_mode TEXT,
-            delivered INTEGER NOT NULL DEFAULT 0,
-            kept_since TEXT,
-            PRIMARY KEY (container, rule)
-        ) WITHOUT ROWID""",
-        """CREATE TABLE kinds (
-            container TEXT NOT NULL,
-            rule TEXT NOT NULL,
-            kind TEXT NOT NULL,
-            PRIMARY KEY (container, rule)
-        ) WITHOUT ROWID""",
-        "CREATE TABLE breaker (since TEXT NOT NULL)",
-        """CREATE TABLE actions (
-            id INTEGER PRIMARY KEY,
-            decision TEXT NOT NULL,
-            container TEXT NOT NULL,
-            name TEXT NOT NULL,
-            started_at TEXT,
-            rule TEXT NOT NULL,
-            action TEXT NOT NULL,
-            mode TEXT NOT NULL,
-            intent_at TEXT NOT NULL,
-            status TEXT,
-            detail TEXT NOT NULL DEFAULT '',
-            delivered INTEGER,
-            outcome_at TEXT
-        )""",
-        "CREATE INDEX actions_unfinished ON actions (id) WHERE status IS NULL",
-        """CREATE TABLE inventory (
-            container TEXT NOT NULL,
-            started_at TEXT NOT NULL,
-            name TEXT NOT NULL,
-            image TEXT NOT NULL,
-            owner TEXT NOT NULL,
-            owner_via TEXT NOT NULL,
-            owner_group TEXT NOT NULL,
-            type TEXT NOT NULL,
-            gpus TEXT NOT NULL,
-            gpus_via TEXT NOT NULL,
-            gpus_unclear TEXT NOT NULL,
-            running_since TEXT NOT NULL,
-            first_seen TEXT NOT NULL,
-            last_seen TEXT NOT NULL,
-            ended_at TEXT,
-            PRIMARY KEY (container, started_at)
-        ) WITHOUT ROWID""",
-        "CREATE INDEX inventory_open ON inventory (container) WHERE ended_at IS NULL",
-        "CREATE INDEX inventory_seen ON inventory (last_seen)",
-    ),
-    (
-        """CREATE TABLE samples (
-            at REAL NOT NULL,
-            kind TEXT NOT NULL,
-            key TEXT NOT NULL,
-            value REAL NOT NULL,
-            PRIMARY KEY (at, kind, key)
-        ) WITHOUT ROWID""",
-    ),
-)
+MIGRATIONS = migrations.MIGRATIONS
 VERSION = len(MIGRATIONS)
 
 

@@ -22,6 +22,7 @@ from ds01_policy.model.host import (
     KeepAlive,
     MigDevice,
     Mount,
+    Partition,
     SourceState,
 )
 from ds01_policy.model.measurement import (
@@ -74,6 +75,7 @@ __all__ = [
     "Mode",
     "Mount",
     "Outcome",
+    "Partition",
     "Plan",
     "Problem",
     "Reading",

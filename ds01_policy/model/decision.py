@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
-from ds01_policy.model.host import Container
+from ds01_policy.model.host import Container, GpuRef, Partition
 from ds01_policy.model.measurement import Demand, Evidence, LocalSeries
 from ds01_policy.model.words import Action, Disposition, HeldBy, Kind, Mode, Problem, Status
 
@@ -136,5 +136,6 @@ class History:
     breaker_since: datetime | None = None
     failed: Mapping[str, datetime] = field(default_factory=dict)  # container id → when ending it last came to nothing
     samples: LocalSeries = field(default_factory=dict)  # as far back as the longest window reaches
+    partitions: Mapping[GpuRef, Partition] = field(default_factory=dict)  # of GPUs and GPU instances, when last listed
     writable: bool = True
     unwritable_why: str = ""

@@ -57,6 +57,24 @@ class Gpu:
         instances = sorted({device.gpu_instance for device in self.mig_devices})
         return tuple(GpuRef(self.uuid, instance) for instance in instances) or (GpuRef(self.uuid),)
 
+    @property
+    def made_of(self) -> dict[GpuRef, tuple[str, ...]]:
+        """The MIG devices of the whole GPU and of each of its GPU instances: UUIDs, by index."""
+        devices = sorted(self.mig_devices, key=lambda device: device.index)
+        found = {GpuRef(self.uuid): tuple(f"{device.index}:{device.uuid}" for device in devices)}
+        for device in devices:
+            ref = GpuRef(self.uuid, device.gpu_instance)
+            found[ref] = (*found.get(ref, ()), device.uuid)
+        return found
+
+
+@dataclass(frozen=True, slots=True)
+class Partition:
+    """What a GPU or GPU instance consisted of when it was last listed, and since when that has been so."""
+
+    devices: tuple[str, ...] = ()  # as Gpu.made_of tells them
+    since: datetime | None = None  # first look that saw it so; None: it was so when the GPU was first seen
+
 
 @dataclass(frozen=True, slots=True)
 class GpuClaim:
@@ -67,6 +85,8 @@ class GpuClaim:
     unclear: str = ""  # why `refs` may be incomplete; then idleness is UNKNOWN and every GPU counts as protected
     via: str = ""  # e.g. `--gpus`, `NVIDIA_VISIBLE_DEVICES`, `--device`, `privileged`
     holds: bool = True  # False: could look at GPUs but asked for none by name (privileged); no hold for demand
+    by_place: tuple[str, ...] = ()  # UUIDs of GPUs whose MIG devices it names by their place, `0:1`
+    since: Mapping[GpuRef, datetime] = field(default_factory=dict)  # when an instance came to be what it is, if known
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,11 +10,11 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
+from ds01_policy.logic import Truth
 from ds01_policy.model.host import Container, Gpu, GpuRef, SourceState
 from ds01_policy.model.words import Missing, Problem
 
 if TYPE_CHECKING:
-    from ds01_policy.logic import Truth
     from ds01_policy.units import Unit
 
 
@@ -39,6 +39,10 @@ class Answer:
     # Every instant at which the source looked, where it knows them all, ascending. Its samples then are single looks,
     # far apart: between two the truth may be as either says, and around a look without a sample nothing is known.
     looks: tuple[float, ...] = ()
+    unsampled: Mapping[JoinKey, str] = field(default_factory=dict)  # why the source could not sample it just now
+    # GPU instances that nobody asked about, of the same GPUs: what a whole GPU does, one of them may be doing.
+    beside: Mapping[JoinKey, tuple[Sample, ...]] = field(default_factory=dict)
+    frozen: Mapping[str, str] = field(default_factory=dict)  # UUIDs of GPUs whose values are old ones repeated: why
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +59,9 @@ class Reading:
     source: str | None
     missing: Missing | None = None  # what is wrong with the data; whether that matters depends on the question
     detail: str = ""
+    sides: tuple[str, ...] = ()  # who contradict each other, where that is what is wrong
+    looks: bool = False  # made of single looks: what happened between them was not measured
+    parts: tuple[Reading, ...] = ()  # what each source says alone, where several were asked, best source first
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +73,20 @@ class Evidence:
     threshold: float  # in the reading's unit
     truth: Truth
     label: str  # what people call the signal: gpu, cpu, network
+
+    @property
+    def passed_over(self) -> Reading | None:
+        """What the best source said, where it had no answer and another one gave it."""
+        parts = self.reading.parts
+        if not parts or parts[0].missing is None or (self.truth is Truth.UNKNOWN and self.reading.missing is not None):
+            return None
+        return None if parts[0].source == self.reading.source else parts[0]
+
+    @property
+    def instead_of(self) -> str | None:
+        """The same in two words, for programs: `prometheus: stale`."""
+        better = self.passed_over
+        return None if better is None else f"{better.source}: {better.missing}"
 
 
 @dataclass(frozen=True, slots=True)

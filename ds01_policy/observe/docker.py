@@ -13,7 +13,7 @@ import socket
 import time
 from datetime import UTC, datetime
 from http.client import HTTPConnection, HTTPException, HTTPMessage, HTTPResponse, IncompleteRead, RemoteDisconnected
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 from urllib.parse import quote, urlsplit
 
 from ds01_policy.observe.inspected import is_container_id, parse_time, shows_dockers_mounts
@@ -126,6 +126,13 @@ class EngineDocker:
             raise self._error("before Docker 20.10 it takes two seconds to count for each container: not done")
         answer = self._json(*self._ask("GET", target))
         return None if answer is _GONE or not isinstance(answer, dict) else answer
+
+    def about(self, target: Literal["/version", "/info"]) -> Json:
+        """`GET /version` or `GET /info`: the engine itself, also one too old or too new for everything else."""
+        answer = self._json(*self._ask("GET", target))
+        if not isinstance(answer, dict):
+            raise self._error(f"GET {target} answers no object")
+        return answer
 
     def _words(self, target: str) -> str:
         """Ask again with GET why HEAD failed: its answer has no body."""

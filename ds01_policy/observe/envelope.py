@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import math
 import reprlib
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from ds01_policy.observe.ports import QueryResult, SourceError
@@ -23,6 +24,7 @@ _OK = 200
 _TEXT_LIMIT = 300  # characters of a server's own words that an error repeats
 _REPR = reprlib.Repr()
 _REPR.maxlevel, _REPR.maxstring, _REPR.maxother = 4, 120, 120
+MOST_OFF_S = 30.0  # between the instant asked about and the one that an answer names
 _LAST_TIME = 1e11  # Unix seconds; beyond the year 5000 it is milliseconds, or nonsense
 
 
@@ -47,6 +49,15 @@ def read_envelope(status: int, headers: Mapping[str, str], body: bytes) -> Query
         SourceError: everything else that cannot be believed whole.
 
     """
+    return read_data(_data(status, headers, body))
+
+
+def read_status(status: int, headers: Mapping[str, str], body: bytes) -> Json:
+    """Check an answer to `/api/v1/status/…`, whose `data` is an object of its own. Raises as read_envelope."""
+    return _data(status, headers, body)
+
+
+def _data(status: int, headers: Mapping[str, str], body: bytes) -> Json:
     if status // 100 == 3:  # noqa: PLR2004  redirects
         where = plain(headers.get("location", "nowhere"), 100)
         raise SourceDown(f"redirects to {where}: a login page? `prometheus.url` must be Prometheus' own address")
@@ -68,7 +79,7 @@ def read_envelope(status: int, headers: Mapping[str, str], body: bytes) -> Query
     data = envelope.get("data")
     if not isinstance(data, dict):
         raise SourceError("answers success without data")
-    return read_data(data)
+    return data
 
 
 def read_data(data: Json) -> QueryResult:
@@ -93,6 +104,25 @@ def read_data(data: Json) -> QueryResult:
         if not _well_formed(samples):
             raise SourceError(f"answers a malformed {kind} for {_shown(dict(labels))}: {_shown(row)}")
     return QueryResult(str(kind), rows)
+
+
+def about(result: QueryResult, at: float) -> QueryResult:
+    """Check that an answer is about the instant that was asked about (Unix seconds), and knows nothing of later.
+
+    Raises:
+        SourceError: when it is not: a cache gave out an old answer, or a clock is wrong.
+
+    """
+    for row in result.result:
+        if result.result_type == "vector":
+            told, wrong = row["value"][0], abs(row["value"][0] - at) > MOST_OFF_S
+        else:
+            told = row["values"][-1][0] if row["values"] else at
+            wrong = told - at > MOST_OFF_S
+        if wrong:
+            asked, answered = (f"{datetime.fromtimestamp(when, UTC):%H:%M:%S} UTC" for when in (at, told))
+            raise SourceError(f"answers about {answered}, where {asked} was asked about: is there a cache before it?")
+    return result
 
 
 def _is_html(headers: Mapping[str, str], body: bytes) -> bool:

@@ -32,11 +32,11 @@ class HostGpus:
         return self._command() if self.settings.nvml == "never" else self._library_then_command()
 
     def _library_then_command(self) -> Inventory:
-        from ds01_policy.observe import nvml
+        from ds01_policy.observe import gpm, nvml
         from ds01_policy.observe.bounded import NotInstalled
 
         try:
-            return nvml.inventory(self.settings.timeout)
+            return gpm.measured(nvml.inventory(self.settings.timeout), self.settings.timeout)
         except SourceError as error:
             first = error
         try:
@@ -50,10 +50,11 @@ class HostGpus:
         return replace(found, notes=(f"{first}; asked nvidia-smi instead", *found.notes))
 
     def _command(self) -> Inventory:
-        from ds01_policy.observe import nvidia_smi
+        from ds01_policy.observe import gpm, nvidia_smi
 
         try:
-            return nvidia_smi.inventory(self.settings.nvidia_smi, self.settings.timeout)
+            found = nvidia_smi.inventory(self.settings.nvidia_smi, self.settings.timeout)
+            return gpm.unmeasured(found, "nvidia-smi tells nothing of MIG instances")
         except nvidia_smi.NotInstalled as error:
             if self.settings.nvml == "never" and "/" not in self.settings.nvidia_smi:
                 raise NoGpuStack(f"{error}, and gpu.nvml is `never` in settings.yaml") from None

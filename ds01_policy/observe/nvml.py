@@ -46,12 +46,7 @@ def inventory(timeout: timedelta) -> Inventory:
         SourceError: when the library fails, hangs or crashes, or no GPU can be read though there are some.
 
     """
-    # -P: what lies in the directory somebody happens to stand in is not imported.
-    finished = run((sys.executable, "-P", _reader()), timeout=timeout, env=os.environ, name="NVML")
-    answer = _json(finished)
-    if "error" in answer:
-        kind = NoLibrary if answer["error"] == LIBRARY_NOT_FOUND else SourceError
-        raise kind(f"NVML: {_words(answer)}")
+    answer = ask("inventory", timeout)
     try:
         read = [_gpu(entry) for entry in answer["gpus"]]
         used = {entry["uuid"]: entry["utilization"] for entry in answer["gpus"] if "error" not in entry}
@@ -63,6 +58,23 @@ def inventory(timeout: timedelta) -> Inventory:
         raise SourceError(f"NVML could read none of the {len(read)} GPUs: {unreadable[0].why}")
     utilization = {uuid: float(ratio) for uuid, ratio in used.items() if ratio is not None}
     return Inventory(with_stand_ins(gpus, unreadable), "nvml", tuple(map(str, unreadable)), utilization)
+
+
+def ask(question: str, timeout: timedelta) -> dict[str, Any]:
+    """Put one question of nvml_reader.py to the library.
+
+    Raises:
+        NoLibrary: when libnvidia-ml.so.1 is not there.
+        SourceError: when the library fails, hangs or crashes.
+
+    """
+    # -P: what lies in the directory somebody happens to stand in is not imported.
+    finished = run((sys.executable, "-P", _reader(), question), timeout=timeout, env=os.environ, name="NVML")
+    answer = _json(finished)
+    if "error" in answer:
+        kind = NoLibrary if answer["error"] == LIBRARY_NOT_FOUND else SourceError
+        raise kind(f"NVML: {words_of(answer)}")
+    return answer
 
 
 def _reader() -> str:
@@ -84,7 +96,7 @@ def _json(finished: Finished) -> dict[str, Any]:
 
 def _gpu(entry: dict[str, Any]) -> Gpu | Unreadable:
     if "error" in entry:
-        return Unreadable(_words(entry), index=entry["index"])
+        return Unreadable(words_of(entry), index=entry["index"])
     return Gpu(
         uuid=entry["uuid"],
         index=entry["index"],
@@ -96,7 +108,8 @@ def _gpu(entry: dict[str, Any]) -> Gpu | Unreadable:
     )
 
 
-def _words(answer: dict[str, Any]) -> str:
+def words_of(answer: dict[str, Any]) -> str:
+    """Say in words what an answer of {error, text} means."""
     text = plain(str(answer.get("text", "")), 160)
     means = _MEANINGS.get(answer["error"], "")
     return f"{text} (code {answer['error']})" + (f": {means}" if means else "")

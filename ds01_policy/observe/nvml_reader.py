@@ -8,15 +8,23 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
 import os
+import sys
 import time
+from collections.abc import Callable
 from typing import Any
 
 Json = dict[str, Any]
 
 BUFFER_S = 60.0  # what the driver keeps from before is not the present; it usually keeps the last twenty seconds
 
-NO_BINDING = -1  # beside NVML's own codes, which are positive
+# NVML asks for more than a tenth of a second between two samples of its performance counters.
+GAP_S = 0.2
+
+# Beside NVML's own codes, which are positive.
+NO_BINDING, NO_NUMBER, CHANGED = -1, -2, -3
+NOT_SUPPORTED = 3  # NVML's own
 
 
 def inventory(nvml: Any) -> Json:
@@ -114,7 +122,109 @@ def _string(value: str | bytes) -> str:
     return value.decode(errors="replace") if isinstance(value, bytes) else value
 
 
-def _answer() -> Json:
+# ── how busy GPU instances are ───────────────────────────────────────────────────────────────────────────────────────
+
+
+def instances(nvml: Any) -> Json:
+    """Tell how busy each GPU instance is, by NVML's performance counters (GPM): the share of a moment, in percent.
+
+    All first samples, one wait, all second ones. One that cannot be told of gets {error, text} in place of `percent`.
+    """
+    looks = [look for index in range(nvml.nvmlDeviceGetCount()) for look in _looks_at(nvml, index)]
+    try:
+        for look in looks:
+            _attempt(nvml, look, _sample)
+        if any("error" not in look.found for look in looks):
+            time.sleep(GAP_S)
+        for look in looks:
+            _attempt(nvml, look, _sample)
+        for look in looks:
+            _attempt(nvml, look, _percent)
+    finally:
+        for sample in (sample for look in looks for sample in look.samples):
+            with contextlib.suppress(nvml.NVMLError):
+                nvml.nvmlGpmSampleFree(sample)
+    return {"instances": [look.found for look in looks]}
+
+
+class _Look:
+    """One GPU instance: its GPU's handle, the samples taken so far, and what is found."""
+
+    def __init__(self, handle: Any, found: Json) -> None:
+        self.handle, self.found = handle, found
+        self.samples: list[Any] = []
+
+
+def _looks_at(nvml: Any, index: int) -> list[_Look]:
+    """Find the instances of one GPU. One that cannot be read has none here: the inventory says so."""
+    try:
+        handle = nvml.nvmlDeviceGetHandleByIndex(index)
+        made_of = _made_of(nvml, handle) if _mig_mode(nvml, handle) else {}
+        uuid = _string(nvml.nvmlDeviceGetUUID(handle))
+    except nvml.NVMLError:
+        return []
+    looks = [
+        _Look(handle, {"gpu": uuid, "gpu_instance": instance, "devices": devices})
+        for instance, devices in made_of.items()
+    ]
+    for look in looks:
+        _attempt(nvml, look, _supported)
+    return looks
+
+
+def _made_of(nvml: Any, handle: Any) -> dict[int, list[str]]:
+    found: dict[int, list[str]] = {}
+    for device in _mig_devices(nvml, handle):
+        found.setdefault(device["gpu_instance"], []).append(device["uuid"])
+    return found
+
+
+def _attempt(nvml: Any, look: _Look, step: Callable[[Any, _Look], None]) -> None:
+    """Take one step for one instance, unless an earlier one failed."""
+    if "error" in look.found:
+        return
+    try:
+        step(nvml, look)
+    except nvml.NVMLError as error:
+        look.found.update(error=error.value, text=str(error))
+    except AttributeError as error:  # a binding older than GPM
+        look.found.update(error=NOT_SUPPORTED, text=str(error))
+
+
+def _supported(nvml: Any, look: _Look) -> None:
+    """Ask of the GPU itself: GPM takes no handle of a MIG device."""
+    if not nvml.nvmlGpmQueryDeviceSupport(look.handle).isSupportedDevice:
+        look.found.update(error=NOT_SUPPORTED, text="no GPM")
+
+
+def _sample(nvml: Any, look: _Look) -> None:
+    look.samples.append(nvml.nvmlGpmSampleAlloc())
+    nvml.nvmlGpmMigSampleGet(look.handle, look.found["gpu_instance"], look.samples[-1])
+
+
+def _percent(nvml: Any, look: _Look) -> None:
+    asked = nvml.c_nvmlGpmMetricsGet_t()
+    asked.version = nvml.NVML_GPM_METRICS_GET_VERSION
+    asked.numMetrics = 1
+    asked.sample1, asked.sample2 = look.samples
+    asked.metrics[0].metricId = nvml.NVML_GPM_METRIC_GRAPHICS_UTIL
+    told = nvml.nvmlGpmMetricsGet(asked).metrics[0]
+    if told.nvmlReturn:  # each metric has a code of its own
+        raise nvml.NVMLError(told.nvmlReturn)
+    if not math.isfinite(told.value):
+        look.found.update(error=NO_NUMBER, text="no number")
+    elif _made_of(nvml, look.handle).get(look.found["gpu_instance"]) != look.found["devices"]:
+        look.found.update(error=CHANGED, text="re-partitioned meanwhile")
+    else:
+        look.found["percent"] = told.value
+
+
+# ── a program of its own ─────────────────────────────────────────────────────────────────────────────────────────────
+
+_QUESTIONS: dict[str, Callable[[Any], Json]] = {"inventory": inventory, "instances": instances}
+
+
+def _answer(question: str) -> Json:
     try:
         import pynvml
     except ImportError as error:
@@ -122,7 +232,7 @@ def _answer() -> Json:
     try:
         pynvml.nvmlInit()
         try:
-            return inventory(pynvml)
+            return _QUESTIONS[question](pynvml)
         finally:
             with contextlib.suppress(pynvml.NVMLError):  # it says nothing about the answer
                 pynvml.nvmlShutdown()
@@ -131,11 +241,15 @@ def _answer() -> Json:
 
 
 def main() -> None:
-    """Answer on standard output, where nothing the library prints can get in between."""
+    """Answer one question, of which GPUs there are where none is named.
+
+    On standard output, where nothing the library prints can get in between.
+    """
+    question = sys.argv[1] if len(sys.argv) > 1 else "inventory"
     answer = os.dup(1)
     os.dup2(2, 1)
     with os.fdopen(answer, "w", encoding="utf-8") as out:
-        json.dump(_answer(), out)
+        json.dump(_answer(question), out)
 
 
 if __name__ == "__main__":

@@ -49,8 +49,10 @@ class Inventory:
     gpus: tuple[Gpu, ...] = ()
     via: str = ""  # nvml, nvidia-smi
     notes: tuple[str, ...] = field(default=())  # what was tried first and failed
-    # Share of the last moments in which a kernel ran, by UUID, 0 to 1. Whole GPUs only, and only where the driver says.
+    # Share of the last moments in which it worked, 0 to 1, of GPUs and MIG instances of which the driver says it; and
+    # why it does not say it of others. Both by GpuRef as text.
     utilization: Mapping[str, float] = field(default_factory=dict)
+    unmeasured: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

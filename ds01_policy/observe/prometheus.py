@@ -7,26 +7,30 @@ first query: a tick that asks nothing does not pay for it.
 from __future__ import annotations
 
 import stat
-import threading
 import time
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 from urllib.parse import urlsplit
 
-from ds01_policy.observe.envelope import SourceDown, Unready
-from ds01_policy.observe.ports import QueryResult, SourceError
+from ds01_policy.observe.aside import Aside, Late
+from ds01_policy.observe.envelope import SourceDown, Unready, about
+from ds01_policy.observe.ports import SourceError
 from ds01_policy.text import plain
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import PurePath
 
+    from ds01_policy.observe.ports import Json, QueryResult
     from ds01_policy.observe.prometheus_http import Connection, Credentials
     from ds01_policy.policy import PrometheusSettings
 
 SECRET_LIMIT = 64 * 2**10  # bytes
 PAUSE_S = 0.2  # before the second try
+
+T = TypeVar("T")
 
 
 class LivePrometheus:
@@ -67,10 +71,23 @@ class LivePrometheus:
             "partial_response": "false",
             "dedup": "true",
         }
+        return self._asked(lambda connection, deadline: about(connection.ask(promql, params, deadline), at.timestamp()))
+
+    def status(self, what: str) -> Json:
+        """Ask what the server tells of itself (`buildinfo`, `runtimeinfo`), within the configured timeout.
+
+        Raises:
+            SourceError: as `query`; also where the server has no such page, as some that only speak the query API.
+
+        """
+        return self._asked(lambda connection, deadline: connection.status(what, deadline))
+
+    def _asked(self, ask: Callable[[Connection, float], T]) -> T:
+        deadline = time.monotonic() + self._timeout_s
         try:
-            errand = _Errand(self._connected(), promql, params, time.monotonic() + self._timeout_s)
-            return errand.run_to_deadline()
-        except _Late:
+            errand = partial(ask, self._connected(), deadline)
+            return Aside(partial(_twice, errand, deadline), "prometheus-query").by(deadline)
+        except Late:
             self._connection = None  # the errand may still be reading from it
             raise SourceDown(f"{self._name} gave no whole answer within {self._timeout_s:g}s") from None
         except SourceError as error:
@@ -91,46 +108,15 @@ class LivePrometheus:
         return self._connection
 
 
-class _Late(SourceError):
-    """The deadline passed."""
-
-
-class _Errand(threading.Thread):
-    """One query in a thread of its own, which is left behind at the deadline.
-
-    Timeouts of sockets count from byte to byte: a server that drips its headers, or a name server that hangs, would
-    keep a tick waiting for ever. A daemon thread that still reads keeps neither the tick nor the program.
-    """
-
-    def __init__(self, connection: Connection, promql: str, params: dict[str, str], deadline: float) -> None:
-        super().__init__(name="prometheus-query", daemon=True)
-        self._connection, self._promql, self._params, self._deadline = connection, promql, params, deadline
-        self._outcome: QueryResult | SourceError = SourceError("was not asked: a bug, whose traceback is on stderr")
-
-    def run_to_deadline(self) -> QueryResult:
-        self.start()
-        self.join(self._deadline - time.monotonic())
-        if self.is_alive():
-            raise _Late
-        if isinstance(self._outcome, SourceError):
-            raise self._outcome
-        return self._outcome
-
-    def run(self) -> None:
-        try:
-            try:
-                self._outcome = self._ask()
-            except Unready as first:
-                if time.monotonic() + PAUSE_S >= self._deadline:
-                    self._outcome = first
-                    return
-                time.sleep(PAUSE_S)
-                self._outcome = self._ask()
-        except SourceError as error:
-            self._outcome = error
-
-    def _ask(self) -> QueryResult:
-        return self._connection.ask(self._promql, self._params, self._deadline)
+def _twice(ask: Callable[[], T], deadline: float) -> T:
+    """Ask, and once more where the server may be ready in a moment."""
+    try:
+        return ask()
+    except Unready:
+        if time.monotonic() + PAUSE_S >= deadline:
+            raise
+    time.sleep(PAUSE_S)
+    return ask()
 
 
 def _credentials(settings: PrometheusSettings) -> tuple[Credentials, tuple[str, ...]]:

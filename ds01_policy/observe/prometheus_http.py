@@ -21,8 +21,8 @@ import urllib3.exceptions
 from prometheus_api_client import PrometheusConnect
 from urllib3.util import Retry
 
-from ds01_policy.observe.envelope import SourceDown, Unready, read_envelope
-from ds01_policy.observe.ports import QueryResult, SourceError
+from ds01_policy.observe.envelope import SourceDown, Unready, read_envelope, read_status
+from ds01_policy.observe.ports import Json, QueryResult, SourceError
 from ds01_policy.text import plain
 
 if TYPE_CHECKING:
@@ -55,7 +55,8 @@ class Connection:
 
         """
         self.ahead_s: float | None = None  # how far the server's clock was ahead of ours when it last answered
-        self._url = f"{url}/api/v1/query"
+        self._api = f"{url}/api/v1"
+        self._url = f"{self._api}/query"
         self._session = requests.Session()
         self._session.trust_env = False  # no proxy and no ~/.netrc that happens to lie in root's environment
         self._session.verify = credentials.ca_file or True
@@ -83,31 +84,56 @@ class Connection:
             SourceError: see read_envelope; and for what broke on the way.
 
         """
-        self._deadline = deadline
-        left = max(deadline - time.monotonic(), 0.001)
-        try:
+
+        def errand(left: float) -> None:
             if len(quote(promql)) <= LONGEST_GET:
                 self._connect.custom_query(promql, params=dict(params), timeout=(left, left))
             else:  # the library's own POST keeps the query in the URL
                 self._session.post(self._url, data={"query": promql, **params}, timeout=(left, left))
+
+        self._run(errand, deadline)
+        return self._checked
+
+    def status(self, what: str, deadline: float) -> Json:
+        """Ask once what the server tells of itself. Deadline and errors are as for `ask`."""
+        told: Json = {}
+
+        def check(response: requests.Response, **_: Any) -> requests.Response:
+            told.update(read_status(*self._taken(response)))
+            return _Believed(told)
+
+        self._run(
+            lambda left: self._session.get(
+                f"{self._api}/status/{what}", hooks={"response": [check]}, timeout=(left, left)
+            ),
+            deadline,
+        )
+        return told
+
+    def _run(self, errand: Callable[[float], object], deadline: float) -> None:
+        self._deadline = deadline
+        try:
+            errand(max(deadline - time.monotonic(), 0.001))
         except SourceError:
             raise
         except (requests.RequestException, urllib3.exceptions.HTTPError, http.client.HTTPException, OSError) as error:
             raise _broken(error) from None
-        return self._checked
 
     def close(self) -> None:
         """Let go of the connection."""
         self._session.close()
 
     def _check(self, response: requests.Response, **_: Any) -> requests.Response:
-        """Look at an answer before the library does: the only place where answers are read."""
+        """Look at an answer before the library does."""
+        self._checked = read_envelope(*self._taken(response))
+        return _Believed({"resultType": self._checked.result_type, "result": self._checked.result})
+
+    def _taken(self, response: requests.Response) -> tuple[int, dict[str, str], bytes]:
+        """Take status, headers and body: the only place where answers are read."""
         with response:  # else a connection that is given up would stay open
             self._compare_clocks(response.headers.get("date", ""))
             body = self._read(response)
-        headers = {name.lower(): value for name, value in response.headers.items()}
-        self._checked = read_envelope(response.status_code, headers, body)
-        return _Believed(self._checked)
+        return response.status_code, {name.lower(): value for name, value in response.headers.items()}, body
 
     def _read(self, response: requests.Response) -> bytes:
         body = bytearray()
@@ -133,10 +159,10 @@ class Connection:
 class _Believed(requests.Response):
     """What the library is handed in place of an answer that was read and checked."""
 
-    def __init__(self, checked: QueryResult) -> None:
+    def __init__(self, data: Json) -> None:
         super().__init__()
         self.status_code = 200
-        self._data = {"resultType": checked.result_type, "result": checked.result}
+        self._data = data
 
     def json(self, **_: Any) -> Any:
         """Hand out what was parsed already."""

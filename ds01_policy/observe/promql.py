@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from jinja2 import Template
 
-    from ds01_policy.signals import Query
+    from ds01_policy.signals import Frozen, Query
 
 AGO_LABEL = "ds01_ago"  # seconds before the instant that is asked about
 PART_LABEL = "ds01_part"  # value or time
@@ -88,6 +88,21 @@ def counter_query(query: Query, about: Subjects, windows: Iterable[timedelta], l
         f'"{ago_text(ago)}", "", ""), "{PART_LABEL}", "{part}", "", "")'
         for ago in _instants(windows, late)
         for part, template in ((VALUE, query.expr), (TIME, query.time or ""))
+    ]
+    return " or ".join(terms)
+
+
+def changes_query(frozen: Frozen, about: Subjects, windows: Iterable[timedelta]) -> str:
+    """Ask, in one query, how often anything of each GPU has changed over each of these windows.
+
+    Raises:
+        BadQuery: when the template can't be rendered.
+
+    """
+    terms = [
+        f'label_replace({_render(frozen.changes, about, {"range": promql_duration(window)})}, "{AGO_LABEL}", '
+        f'"{ago_text(window)}", "", "")'
+        for window in sorted(set(windows))
     ]
     return " or ".join(terms)
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from ds01_policy.model import Gpu, History, Kind, Life, MigDevice, Mode, Spell
+from ds01_policy.model import Gpu, GpuRef, History, Kind, Life, MigDevice, Mode, Partition, Spell
 from ds01_policy.observe.ports import Counters, FileStat, Inventory, QueryResult
 
 if TYPE_CHECKING:
@@ -41,6 +41,7 @@ def inventory_json(inventory: Inventory) -> Json:
         "via": inventory.via,
         "notes": list(inventory.notes),
         "utilization": dict(sorted(inventory.utilization.items())),
+        "unmeasured": dict(sorted(inventory.unmeasured.items())),
         "gpus": [
             {
                 "uuid": gpu.uuid,
@@ -70,7 +71,8 @@ def inventory_of(value: Json) -> Inventory:
         Gpu(**{**gpu, "mig_devices": tuple(MigDevice(**device) for device in gpu["mig_devices"])})
         for gpu in value["gpus"]
     )
-    return Inventory(tuple(gpus), value["via"], tuple(value["notes"]), dict(value.get("utilization", {})))
+    utilization, unmeasured = (dict(value.get(name, {})) for name in ("utilization", "unmeasured"))  # not in 0.1
+    return Inventory(tuple(gpus), value["via"], tuple(value["notes"]), utilization, unmeasured)
 
 
 def stat_json(stat: FileStat | None) -> Json | None:
@@ -138,6 +140,15 @@ def history_json(history: History) -> Json:
             for (container, rule), kind in sorted(history.last_kinds.items())
         ],
         "spells": [_spell_json(spell) for _, spell in sorted(history.spells.items(), key=lambda item: item[0])],
+        "partitions": [
+            {
+                "uuid": ref.uuid,
+                "gpu_instance": ref.gpu_instance,
+                "devices": list(partition.devices),
+                "since": time_json(partition.since),
+            }
+            for ref, partition in sorted(history.partitions.items())
+        ],
         "samples": {
             kind: {key: [list(sample) for sample in samples] for key, samples in sorted(by_key.items())}
             for kind, by_key in sorted(history.samples.items())
@@ -173,6 +184,10 @@ def history_of(value: Json) -> History:
         samples={
             kind: {key: tuple((float(at), float(one)) for at, one in samples) for key, samples in by_key.items()}
             for kind, by_key in value.get("samples", {}).items()  # recordings of 0.1 have none
+        },
+        partitions={
+            GpuRef(each["uuid"], each["gpu_instance"]): Partition(tuple(each["devices"]), _maybe_time(each["since"]))
+            for each in value.get("partitions", ())
         },
         writable=bool(value["writable"]),
         unwritable_why=str(value["unwritable_why"]),

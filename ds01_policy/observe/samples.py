@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from ds01_policy.model import JoinKey, Sample
     from ds01_policy.observe.ports import Json
-    from ds01_policy.signals import Query, Signal
+    from ds01_policy.signals import Frozen, Query, Signal
 
 # A series' sample still stands where another series of the same thing was sampled up to so many spacings later.
 STANDS_FOR = 1.5
@@ -41,6 +41,7 @@ class Gathered:
     joined: int = 0  # rows that are about what was asked for
     dropped: int = 0  # impossible values
     spacing_s: float | None = None  # learnt from the densest series; None: too few samples to tell
+    beside: Mapping[JoinKey, Samples] = field(default_factory=dict)  # instances of the same GPUs, not asked for
 
 
 def gauge_samples(
@@ -53,18 +54,22 @@ def gauge_samples(
     dropped = joined = 0
     learnt = learn_spacing([time for time, _ in row["values"]] for row in rows)
     found: dict[JoinKey, list[tuple[Samples, float]]] = {}
+    parents = {key.uuid for key in keys if isinstance(key, GpuRef)} if query.devices == "instance" else set()
     for row in rows:
         key = key_of(signal, query, row["metric"])
-        if key not in keys or key is None:
+        if key is None or not (key in keys or (isinstance(key, GpuRef) and key.uuid in parents)):
             continue
-        joined += 1
+        joined += key in keys
         samples = [(float(time), _in_unit(signal, query, text)) for time, text in row["values"]]
         kept = tuple((time, value) for time, value in samples if value is not None)
         dropped += len(samples) - len(kept)
         # Learnt from all times: what was thrown away was sampled too, and fewer samples would seem to last longer.
         own = learn_spacing([[time for time, _ in samples]]) or learnt or usual_s
         found.setdefault(key, []).append((kept, min(own, longest_s)))
-    return Gathered({key: merge(some) for key, some in found.items()}, len(rows), joined, dropped, learnt)
+    merged = {key: merge(some) for key, some in found.items()}
+    mine = {key: samples for key, samples in merged.items() if key in keys}
+    beside = {key: samples for key, samples in merged.items() if key not in keys}
+    return Gathered(mine, len(rows), joined, dropped, learnt, beside)
 
 
 def counter_samples(signal: Signal, query: Query, rows: Sequence[Json], keys: Collection[JoinKey]) -> Gathered:
@@ -99,6 +104,17 @@ def counter_samples(signal: Signal, query: Query, rows: Sequence[Json], keys: Co
     return Gathered({key: samples for key, samples in series.items() if samples}, len(rows), joined, dropped)
 
 
+def changes(frozen: Frozen, rows: Sequence[Json]) -> dict[str, dict[str, float]]:
+    """Read how often each GPU's fields have changed: by UUID, by the window's seconds as the label says them."""
+    found: dict[str, dict[str, float]] = {}
+    for row in rows:
+        uuid, window = row["metric"].get(frozen.uuid_label, ""), row["metric"].get(AGO_LABEL, "")
+        times = _seconds(row["value"][1])
+        if uuid and times is not None:
+            found.setdefault(uuid, {})[window] = times
+    return found
+
+
 def key_of(signal: Signal, query: Query, labels: Mapping[str, str]) -> JoinKey | None:
     """Tell which GPU or container a row is about; None: neither, or not of the kind this query answers for."""
     if signal.join == "container":
@@ -106,6 +122,8 @@ def key_of(signal: Signal, query: Query, labels: Mapping[str, str]) -> JoinKey |
         found = _ID.search(labels.get(query.id_label, "").rpartition("/")[2])
         return found[0] if found else None
     uuid, instance = labels.get(query.uuid_label, ""), labels.get(query.instance_label, "")
+    if query.devices == "parent":  # rows of its instances repeat what the whole GPU says
+        return GpuRef(uuid) if uuid else None
     if not uuid or (query.devices == "whole" and instance) or (query.devices == "instance" and not instance):
         return None
     if not instance:

@@ -16,11 +16,12 @@ from ds01_policy.gpu_claim import claim
 from ds01_policy.identity import identify
 from ds01_policy.lives import running_since
 from ds01_policy.model import KeepAlive, Problem, Snapshot, SourceState
-from ds01_policy.observe.fallback import Sampled, answers_of, sample
+from ds01_policy.observe.fallback import Sampled, answers_of, sample, too_rare
 from ds01_policy.observe.gpus import NoGpuStack
 from ds01_policy.observe.inspected import container_of
 from ds01_policy.observe.measure import measure
 from ds01_policy.observe.ports import SourceError, SourceSlow
+from ds01_policy.partitions import dated, partitions
 from ds01_policy.span import Questions, questions
 
 if TYPE_CHECKING:
@@ -84,16 +85,22 @@ def observe(
         )
         problems.append(Problem("docker_empty", detail))
     gpus = inventory.gpus if inventory else ()
+    divided = {**history.partitions, **partitions(gpus, history.partitions, at)}
+    containers = [replace(one, gpus=dated(one.gpus, one.started_at, divided)) for one in containers]
     demand = demand or demand_of(policy, containers, gpus, at)
     snapshot = Snapshot(at, sources.host.name(), tuple(containers), gpus)
     asked = questions(policy, snapshot, demand)
+    sampled = here = None
+    if sources.local is not None:  # before Prometheus, which may take its time: counters go on meanwhile
+        sampled, here = sample(sources.local, containers, inventory, history.samples, at, problems)
     answers, states["prometheus"] = _measure(policy, sources, snapshot, asked, problems)
     states["gpu"] = gpu_state
-    sampled = None
-    if sources.local is not None:
-        sampled, states["local"] = sample(sources.local, containers, inventory, history.samples, problems)
+    if here is not None:
+        states["local"] = here
+        if asked and (rare := too_rare(policy, history.samples)) is not None:
+            problems.append(rare)
         local = answers_of(policy, asked, containers, history.samples, sampled, at)
-        answers = {name: (*answers.get(name, ()), *local.get(name, ())) for name in asked}
+        answers = {name: (*answers.get(name, ()), *local.get(name, ())) for name in {**asked, **answers}}
     snapshot = replace(snapshot, answers=answers, sources=states)
     snapshot = _look_for_keep_alive(policy, sources, snapshot, demand, history, problems)
     return Observed(replace(snapshot, problems=tuple(dict.fromkeys(problems))), demand, lost, sampled)

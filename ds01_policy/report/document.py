@@ -227,6 +227,7 @@ def _evidence(evidence: Evidence) -> Json:
         evidence.comparator: _rounded(evidence.threshold),
         "coverage": _rounded(reading.coverage),
         "source": reading.source,
+        "instead_of": evidence.instead_of,
         "truth": evidence.truth.value,
         "missing": reading.missing.value if unknown and reading.missing is not None else None,
         "detail": reading.detail,

@@ -29,7 +29,7 @@ from ds01_policy.units import format_duration, format_quantity
 if TYPE_CHECKING:
     from datetime import timedelta
 
-    from ds01_policy.model import Container, Evidence, Verdict
+    from ds01_policy.model import Container, Evidence, Reading, Verdict
     from ds01_policy.report.about import About
     from ds01_policy.report.layout import Clock, Page
 
@@ -190,7 +190,8 @@ def _clauses(page: Page, verdict: Verdict) -> list[str]:
         fit("  " + "  ".join(pad(cell, width) for cell, width in zip(row, widths, strict=True)).rstrip(), page.columns)
         for row in rows
     ]
-    notes = (f"{_truth(piece)}: {_gap(piece)}" for piece in evidence if piece.truth is Truth.UNKNOWN)
+    notes = [f"{_truth(piece)}: {_gap(piece)}" for piece in evidence if piece.truth is Truth.UNKNOWN]
+    notes += [_instead(piece, piece.passed_over) for piece in evidence if piece.passed_over is not None]
     return [*lines, *(line for note in dict.fromkeys(notes) for line in page.hang("  ", note))]
 
 
@@ -206,6 +207,12 @@ def _clause(evidence: Evidence) -> tuple[str, ...]:
         f"{reading.coverage:.0%}",
         reading.source or "nobody",
     )
+
+
+def _instead(evidence: Evidence, better: Reading) -> str:
+    """Say why somebody else than the best source speaks."""
+    detail = f" ({plain(better.detail)})" if better.detail else ""
+    return f"{evidence.label} by {evidence.reading.source}, not {better.source}: {better.missing}{detail}"
 
 
 def _truth(evidence: Evidence) -> str:

@@ -13,6 +13,7 @@ from ds01_policy.logic import Truth
 from ds01_policy.model import Kind, Mode
 from ds01_policy.report.document import all_problems
 from ds01_policy.report.layout import columns, fit, gpu_words, pad, source_words, wrap
+from ds01_policy.report.sources import answered, in_words
 from ds01_policy.report.words import STYLES, reason, what
 from ds01_policy.text import plain
 
@@ -49,7 +50,7 @@ def table(tick: Tick, page: Page, clock: Clock, *, all_: bool = False, rule: str
     verdicts = [verdict for verdict in tick.evaluation.verdicts if rule in (None, verdict.rule)]
     decisions = [decision for decision in tick.plan.decisions if rule in (None, decision.verdict.rule)]
     parts = [
-        _header(tick, page, clock),
+        _header(tick, page, clock, verdicts),
         _due(tick, page, clock, verdicts, decisions),
         _rest(tick, page, clock, verdicts, decisions, all_=all_, rule=rule),
         _problems(tick, page),
@@ -61,7 +62,7 @@ def table(tick: Tick, page: Page, clock: Clock, *, all_: bool = False, rule: str
 _MODES = {Mode.OBSERVE: " (records only)", Mode.WARN: " (stops nothing)", Mode.ENFORCE: ""}
 
 
-def _header(tick: Tick, page: Page, clock: Clock) -> list[str]:
+def _header(tick: Tick, page: Page, clock: Clock, verdicts: Sequence[Verdict]) -> list[str]:
     demand = tick.evaluation.demand
     held = f"{demand.held} of {demand.gpus} GPUs held" if demand.gpus else "no GPU known"
     held += ", demand is HIGH" if demand.high else ""
@@ -70,6 +71,7 @@ def _header(tick: Tick, page: Page, clock: Clock) -> list[str]:
     return [
         *(page.paint(line, "bold") for line in wrap(title, page.columns)),
         *wrap(f"{sources}; {held}" if sources else held, page.columns),
+        *wrap(in_words(answered(verdicts)), page.columns),
     ]
 
 

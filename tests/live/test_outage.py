@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import sqlite3
 import time
@@ -33,7 +34,15 @@ def sources(document: dict[str, Any], name: str) -> set[str]:
     return {str(piece["source"]) for piece in rule(document, name)["evidence"]}
 
 
+def metric(folder: Path, source: str, missing: str) -> float:
+    """Read how many containers' GPU utilisation was answered by this source."""
+    labels = f'signal="gpu_utilization",source="{source}",missing="{missing}"'
+    lines = (folder / "ds01_policy.prom").read_text().splitlines()
+    return sum(float(line.split()[-1]) for line in lines if line.startswith(f"ds01_policy_readings{{{labels}}}"))
+
+
 def kept(cli: Cli) -> int:
+    """Count the ticks that are kept."""
     with closing(sqlite3.connect(cli.state / "ledger.db")) as connection:
         (count,) = connection.execute("SELECT count(*) FROM samples").fetchone()
         return int(count)
@@ -42,7 +51,7 @@ def kept(cli: Cli) -> int:
 def test_an_outage_of_prometheus_changes_no_verdict(
     engine: Engine, proxy: AgeProxy, host: Host, now: float, tmp_path: Path
 ) -> None:
-    """Up, killed, and back: idle stays idle, work stays work, and each reading says who answered."""
+    """Up, killed, and back: idle stays idle, work stays work, and everything that is written says who answered."""
     names = {"idle": "GPU-aaaa", "busy": "GPU-bbbb", "woke": "GPU-cccc"}
     ids = {name: engine.run(gpus=f'"device={uuid}"', name=name) for name, uuid in names.items()}
     for container in ids.values():
@@ -55,7 +64,7 @@ def test_an_outage_of_prometheus_changes_no_verdict(
     backfill(history.openmetrics(), folder)
     server = serve(folder)
     gpus = [SmiGpu(uuid, utilization={"GPU-bbbb": 80, "GPU-cccc": 100}.get(uuid, 0)) for uuid in GPUS]
-    cli = host(server.url, mode="observe", gpus=gpus)
+    cli = host(server.url, mode="observe", gpus=gpus, metrics_file=str(tmp_path / "ds01_policy.prom"))
     used = {"GPU-aaaa": 0.0, "GPU-bbbb": 0.8, "GPU-cccc": 0.0}
     sampled(cli, now, gpus=used, cores=dict.fromkeys(ids.values(), 0.0))
     expected = {"idle": "act", "busy": "clear", "woke": "clear"}
@@ -64,6 +73,8 @@ def test_an_outage_of_prometheus_changes_no_verdict(
     assert verdicts(up) == expected
     assert sources(up, "idle") == {"prometheus"}
     assert up["sources"]["local"]["up"] is True
+    assert metric(tmp_path, "prometheus", "") == 3
+    assert "readings: all from prometheus\n" in cli("preview").stdout
     before = kept(cli)
 
     server.stop()
@@ -73,21 +84,26 @@ def test_an_outage_of_prometheus_changes_no_verdict(
         assert verdicts(down.json) == expected, down.stdout
         assert sources(down.json, "idle") == {"local"}
         assert down.json["sources"]["prometheus"]["up"] is False
-        assert "source_down" in problems(down.json)
+        assert "this host's own samples answer instead" in problems(down.json)["source_down"]
+        assert {one["instead_of"] for one in rule(down.json, "idle")["evidence"]} == {"prometheus: source_down"}
+        assert metric(tmp_path, "local", "source_down") == 3
+        assert metric(tmp_path, "prometheus", "") == 0
     after = kept(cli)
     assert after > before, "every tick keeps samples"
     shown = cli("preview", "--json").json
     assert verdicts(shown) == expected
+    assert "readings: all from local samples (prometheus: source_down)\n" in cli("preview").stdout
+    assert "gpu by local, not prometheus: source_down" in " ".join(cli("explain", "idle").stdout.split())
     assert kept(cli) == after, "a preview keeps none"
 
     server = serve(folder)
     try:
-        text = (cli.config / "settings.yaml").read_text()
-        port = text.partition("http://127.0.0.1:")[2].split()[0].rstrip("/'\"")
-        (cli.config / "settings.yaml").write_text(text.replace(f"http://127.0.0.1:{port}", server.url))
+        settings = cli.config / "settings.yaml"
+        settings.write_text(re.sub(r"http://127\.0\.0\.1:\d+", server.url, settings.read_text()))
         back = cli("evaluate", "--json").json
         assert verdicts(back) == expected
         assert sources(back, "idle") == {"prometheus"}
+        assert metric(tmp_path, "prometheus", "") == 3
     finally:
         server.stop()
 

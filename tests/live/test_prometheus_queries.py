@@ -22,6 +22,7 @@ from ds01_policy.observe.prometheus import LivePrometheus
 from ds01_policy.observe.promql import MOST_IDS
 from ds01_policy.policy import Policy, PrometheusSettings
 from ds01_policy.readings import read
+from ds01_policy.span import own_signals
 
 pytestmark = pytest.mark.live
 
@@ -58,7 +59,7 @@ class Host:
         )  # fmt: skip
 
     def measure(self, *containers: Container, signals: tuple[str, ...] = ()) -> None:
-        questions = dict.fromkeys(signals or self.policy.signals, WINDOWS)
+        questions = dict.fromkeys(signals or own_signals(self.policy), WINDOWS)
         self.answers, self.problems, state = measure(self.policy, questions, containers, self.source, self.at)
         assert state.up, state.detail
 
@@ -79,8 +80,11 @@ def idle(history: History, name: str, every: float = 30) -> History:
     return history.cpu(id_of(name), 0.001, every).network(id_of(name), 10.0, every)
 
 
-def test_an_idle_host_is_read_in_three_queries(host: Callable[[History], Host], now: float) -> None:
-    """Everything is known of an idle container: its bounds are tight and nothing is missing."""
+def test_an_idle_host_is_read_in_six_queries(host: Callable[[History], Host], now: float) -> None:
+    """Everything is known of an idle container: its bounds are tight and nothing is missing.
+
+    One query a signal, one for each of two witnesses, one for frozen exporters.
+    """
     there = host(idle(History(now).gpu(A, 0), "train"))
     train = there.container()
     there.measure(train)
@@ -89,7 +93,7 @@ def test_an_idle_host_is_read_in_three_queries(host: Callable[[History], Host], 
             reading = there.reading(signal, train, window)
             assert (reading.missing, reading.coverage) == (None, 1.0)
             assert 0.6 * truth <= reading.low <= truth <= reading.high <= 1.2 * truth + 1e-9
-    assert (there.source.queries, there.problems) == (3, [])
+    assert (there.source.queries, there.problems) == (6, [])
 
 
 GPU_CASES: dict[str, tuple[str | float, float, float, Missing | None]] = {
@@ -128,15 +132,18 @@ def test_a_container_that_woke_is_seen_awake(host: Callable[[History], Host], no
 
 
 def test_mig_instances_read_as_ratios_of_their_own(host: Callable[[History], Host], now: float) -> None:
-    """An instance joins on its parent and number; its sibling's load and the parent's row are not its own."""
-    history = History(now).gpu(MIG.uuid, 0.9, gpu_instance=7).gpu(MIG.uuid, 0.0, gpu_instance=8).gpu(A, 0)
+    """An instance joins on its parent and number; its sibling's load and the parent's row are not its own.
+
+    A tenth of the whole GPU is most of what the smallest instance has.
+    """
+    history = History(now).gpu(MIG.uuid, 0.1, gpu_instance=7).gpu(MIG.uuid, 0.0, gpu_instance=8).gpu(A, 0)
     there = host(history)
     busy, quiet = there.container("busy", MIG), there.container("quiet", GpuRef(MIG.uuid, 8))
     whole = there.container("whole", GpuRef(A))
     there.measure(busy, quiet, whole, signals=("gpu_utilization",))
     highs = [there.reading("gpu_utilization", one).high for one in (busy, quiet, whole)]
-    assert highs == pytest.approx([0.9, 0, 0], abs=0.02)
-    assert there.source.queries == 2
+    assert highs == pytest.approx([0.7, 0, 0], abs=0.02)
+    assert there.source.queries == 5, "and of the witnesses and frozen exporters one each"
 
 
 def test_one_busy_gpu_of_two_makes_its_container_busy(host: Callable[[History], Host], now: float) -> None:
@@ -370,7 +377,7 @@ def test_an_answer_in_the_middle_of_a_tick_that_never_comes(
     there = Host(shipped, proxy.url, now)
     began = time.monotonic()
     answers, problems, state = measure(
-        shipped, dict.fromkeys(shipped.signals, WINDOWS), [there.container()], source, there.at
+        shipped, dict.fromkeys(own_signals(shipped), WINDOWS), [there.container()], source, there.at
     )
     assert time.monotonic() - began < 2
     missing = {name: answer.missing for name, answer in answers.items()}

@@ -106,12 +106,16 @@ def measured(ids: dict[str, str], now: float) -> History:
     utilisation = {0: "0", 1: "87", 2: "0x778m 96x2m", 3: "70x728m 0x52m", 4: "3", 9: "0", 10: "0"}
     for number, pattern in utilisation.items():
         history.gpu(GPUS[number], pattern if "x" in pattern else float(pattern))
+    drawn: dict[int, str | float] = {1: 402, 2: "71x778m 390x2m", 3: "340x728m 71x52m", 8: 365, 11: "71x740m _x40m"}
+    for number in range(12):
+        history.energy(GPUS[number], drawn.get(number, 71))
     for number in (5, 6, 7):
         history.gpu(GPUS[number], 0)
     history.gpu(GPUS[8], 64)
     history.gpu(GPUS[11], "0x740m _x40m")
-    history.gpu("GPU-5f2c0d1e-0000-4000-8000-0000000000aa", 0, gpu_instance=1)
-    history.gpu("GPU-5f2c0d1e-0000-4000-8000-0000000000aa", 0.91, gpu_instance=2)
+    for instance, ratio in ((1, 0), (2, 0.13)):  # a busy seventh of a GPU
+        history.gpu("GPU-5f2c0d1e-0000-4000-8000-0000000000aa", ratio, gpu_instance=instance)
+        history.energy("GPU-5f2c0d1e-0000-4000-8000-0000000000aa", 210, gpu_instance=instance)
     work: dict[str, str | float] = {
         "llm-finetune": 1.4,
         "slice-busy": 0.8,

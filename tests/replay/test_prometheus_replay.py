@@ -79,7 +79,7 @@ def test_over_http_the_same_is_read_and_decided(policy: Policy, recording: Recor
         for promql, answer in queries(recording).items():
             serve(server, recording, promql, answer)
         report = looked(policy)
-        assert len(server.calls) == len(queries(recording)) == 3, "and each is asked for once"
+        assert len(server.calls) == len(queries(recording)) == 6, "and each is asked for once"
     expected = recorded_report(policy)
     assert report.plan == expected.plan
     assert report.evaluation == expected.evaluation

@@ -16,7 +16,7 @@ from urllib.parse import parse_qs, urlsplit
 
 Answer = Callable[[socket.socket], None]
 
-ROW = {"metric": {"UUID": "GPU-aaaa"}, "value": [1_800_000_000, "1"]}
+ROW = {"metric": {"UUID": "GPU-aaaa"}, "value": [1_772_422_260.25, "1"]}
 
 
 @dataclass(frozen=True, slots=True)

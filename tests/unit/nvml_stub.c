@@ -1,11 +1,14 @@
 /* A stand-in for libnvidia-ml.so.1, so that the real Python binding can be tested without a driver.
  *
- * The host it shows: GPU 0 whole, GPU 1 whole, GPU 2 in MIG mode with slot 1 empty.
+ * The host it shows: GPU 0 whole, GPU 1 whole, GPU 2 in MIG mode with slot 1 empty; asked for, GPU 3 in MIG mode, too.
  * NVML_STUB scripts it: entries FUNCTION=WHAT or FUNCTION=WHAT@GPU with commas between, WHAT being an NVML error code,
  *   `hang`, `crash` or `noise` (prints on standard output and goes on). The function `load` is the loading itself.
- * NVML_STUB_GPUS=N shows only the first N. NVML_STUB_LOG=FILE gets a line for each call.
+ * NVML_STUB_GPUS=N shows the first N, else it is three. NVML_STUB_LOG=FILE gets a line for each call.
  * NVML_STUB_SAMPLES="PERCENT PERCENT …" is what the buffer of GPU utilisation holds, a sixth of a second apart, the
  *   newest NVML_STUB_AGE seconds old; NVML_STUB_RATE=PERCENT the present utilisation. Without them it is not supported.
+ * NVML_STUB_GPM="GPU/GPU_INSTANCE=PERCENT …" is how busy instances are by the performance counters (GPM); a GPU that is
+ *   not named supports none. Its two samples must be a tenth of a second apart. In NVML_STUB, `metric` is the code that
+ *   comes with a value. NVML_STUB_REMADE=GPU gives its MIG devices other UUIDs once that GPU was sampled.
  * To add a call: one function that begins with SCRIPT(gpu) and answers from the table.
  */
 #include <signal.h>
@@ -15,7 +18,7 @@
 #include <time.h>
 #include <unistd.h>
 
-enum { SUCCESS = 0, INVALID_ARGUMENT = 2, NOT_SUPPORTED = 3, NOT_FOUND = 6 };
+enum { SUCCESS = 0, INVALID_ARGUMENT = 2, NOT_SUPPORTED = 3, NOT_FOUND = 6, ARGUMENT_VERSION_MISMATCH = 25 };
 enum { SLOTS = 7, ANY = -1 };
 
 struct mig {
@@ -39,6 +42,8 @@ static const struct gpu gpus[] = {
       {NULL, 0, 0},
       {"MIG-00000000-2222-5000-8000-000000000002", 9, 0},
       {"MIG-00000000-2222-5000-8000-000000000003", 9, 1}}},
+    {"GPU-00000000-1111-4000-8000-000000000003", "NVIDIA Stub 80GB", "00000001:4E:00.0", 5, 1, 1, 1,
+     {{"MIG-00000000-3333-5000-8000-000000000000", 1, 0}, {"MIG-00000000-3333-5000-8000-000000000001", 9, 0}}},
 };
 enum { GPUS = sizeof gpus / sizeof *gpus };
 
@@ -102,7 +107,7 @@ __attribute__((constructor)) static void load(void) {
 
 static unsigned count(void) {
     const char *limit = getenv("NVML_STUB_GPUS");
-    return limit ? (unsigned)atoi(limit) : GPUS;
+    return limit ? (unsigned)atoi(limit) : 3;
 }
 
 static int put(char *buffer, unsigned size, const char *text) {
@@ -146,8 +151,13 @@ int nvmlDeviceGetHandleByIndex_v2(unsigned index, struct handle **device) {
     return SUCCESS;
 }
 
+static int sampled[GPUS]; /* whose performance counters were sampled */
+
 int nvmlDeviceGetUUID(struct handle *device, char *uuid, unsigned size) {
     SCRIPT(device->gpu);
+    const char *remade = getenv("NVML_STUB_REMADE");
+    if (remade && device->slot != ANY && sampled[device->gpu] && atoi(remade) == device->gpu)
+        return put(uuid, size, "MIG-ffffffff-2222-5000-8000-000000000000");
     return put(uuid, size, device->slot == ANY ? gpus[device->gpu].uuid : slot_of(device)->uuid);
 }
 
@@ -258,5 +268,89 @@ int nvmlDeviceGetUtilizationRates(struct handle *device, struct utilization *rat
         return NOT_SUPPORTED;
     rates->gpu = (unsigned)atoi(rate);
     rates->memory = 0;
+    return SUCCESS;
+}
+
+/* nvmlGpmSample_t points to one */
+struct gpm_sample {
+    int gpu;
+    unsigned gpu_instance;
+    struct timespec at;
+};
+
+/* nvmlGpmSupport_t */
+struct gpm_support {
+    unsigned version, supported;
+};
+
+/* nvmlGpmMetricsGet_t, as far as it is read */
+struct gpm_metrics {
+    unsigned version, count;
+    struct gpm_sample *first, *second;
+    struct {
+        unsigned id;
+        int code;
+        double value;
+    } metric;
+};
+
+/* What NVML_STUB_GPM says of an instance, or of any of a GPU (instance ANY). */
+static const char *percent_of(int gpu, int instance) {
+    const char *at = getenv("NVML_STUB_GPM");
+    while (at && *at) {
+        int one, other, length = 0;
+        if (sscanf(at, "%d/%d=%n", &one, &other, &length) == 2 && one == gpu && (instance == ANY || other == instance))
+            return at + length;
+        at = strchr(at, ' ');
+        at += at != NULL;
+    }
+    return NULL;
+}
+
+int nvmlGpmQueryDeviceSupport(struct handle *device, struct gpm_support *support) {
+    SCRIPT(device->gpu);
+    if (support->version != 1)
+        return ARGUMENT_VERSION_MISMATCH;
+    if (device->slot != ANY)
+        return INVALID_ARGUMENT;
+    support->supported = percent_of(device->gpu, ANY) != NULL;
+    return SUCCESS;
+}
+
+int nvmlGpmSampleAlloc(struct gpm_sample **sample) {
+    SCRIPT(ANY);
+    *sample = calloc(1, sizeof **sample);
+    return SUCCESS;
+}
+
+int nvmlGpmSampleFree(struct gpm_sample *sample) {
+    SCRIPT(ANY);
+    free(sample);
+    return SUCCESS;
+}
+
+int nvmlGpmMigSampleGet(struct handle *device, unsigned gpu_instance, struct gpm_sample *sample) {
+    SCRIPT(device->gpu);
+    if (device->slot != ANY)
+        return INVALID_ARGUMENT;
+    sampled[device->gpu] = 1;
+    sample->gpu = device->gpu;
+    sample->gpu_instance = gpu_instance;
+    clock_gettime(CLOCK_MONOTONIC, &sample->at);
+    return SUCCESS;
+}
+
+int nvmlGpmMetricsGet(struct gpm_metrics *metrics) {
+    const struct gpm_sample *first = metrics->first, *second = metrics->second;
+    SCRIPT(first->gpu);
+    if (metrics->version != 1)
+        return ARGUMENT_VERSION_MISMATCH;
+    double apart = difftime(second->at.tv_sec, first->at.tv_sec) + 1e-9 * (double)(second->at.tv_nsec - first->at.tv_nsec);
+    if (metrics->count != 1 || metrics->metric.id != 1 || first == second || first->gpu != second->gpu ||
+        first->gpu_instance != second->gpu_instance || apart <= 0.1)
+        return INVALID_ARGUMENT;
+    const char *percent = percent_of(first->gpu, (int)first->gpu_instance);
+    metrics->metric.code = percent ? scripted("metric", first->gpu) : NOT_FOUND;
+    metrics->metric.value = percent ? strtod(percent, NULL) : 0;
     return SUCCESS;
 }

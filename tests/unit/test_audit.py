@@ -94,7 +94,8 @@ def test_an_action_has_a_line_before_and_a_line_after(path: Path) -> None:
     assert before["gpus"] == ["GPU-1/gi7"]
     assert before["evidence"][0] == {
         "signal": "gpu_utilization", "window_s": 3600, "value": 0.003, "low": 0.003, "high": 0.01, "unit": "ratio",
-        "below": 0.05, "coverage": 0.99, "source": "prometheus", "truth": True, "missing": "low_coverage",
+        "below": 0.05, "coverage": 0.99, "source": "prometheus", "instead_of": None, "truth": True,
+        "missing": "low_coverage",
     }  # fmt: skip
     assert before["evidence"][1]["high"] is None  # JSON has no infinity
     assert (after["kind"], after["action"], after["status"]) == ("outcome", "stop", "done")

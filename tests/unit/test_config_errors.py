@@ -29,6 +29,16 @@ LIMITS = "defaults: {idle_timeout: 60m, max_runtime: 24h, container_hold_after_s
 EXEMPTION = "exemptions:\n  - {user: u, rules: [idle-gpu], reason: r, approved_by: a, expires: 2030-01-31}\n"
 
 
+FROZEN = "    frozen: {after: 15m, changes: 'n[{{ range }}]', counter: gpu_power}\n"
+WITNESS = "    witnesses: [{signal: gpu_power, above: 200W, explained_by: 5%}]\n"
+
+
+def witnessed(old: str = "", new: str = "") -> str:
+    """Give the signal above a witness and a way to tell a frozen exporter, then put a mistake into them."""
+    assert old in WITNESS + FROZEN
+    return SIGNAL.replace("    queries", (WITNESS + FROZEN).replace(old, new, 1) + "    queries")
+
+
 def rule(old: str, new: str) -> str:
     assert old in RULE
     return RULE.replace(old, new)
@@ -178,6 +188,60 @@ SIGNAL_ROWS = [
     ("a template that fails", signal("m[", "m{{ range.x.y }}["), "9:16 template"),
     ("a window that nobody asks for", signal("{{ range }}", "60m"), "9:16 template"),
     ("no signal at all", "signals: {}", "1:10 wrong_type"),
+    ("a witness that is not there", witnessed("gpu_power", "gpu_powr"), "8:26 unknown_signal"),
+    ("a witness in another unit, and no bound", witnessed(", above: 200W, explained_by: 5%", ""), "8:26 bad_witness"),
+    ("a bound in another unit than the witness", witnessed("200W", "2%"), "8:44 bad_threshold"),
+    ("a bound that nothing explains", witnessed(", explained_by: 5%", ""), "8:17 missing_key"),
+    ("an explanation of no bound", witnessed("above: 200W, ", ""), "8:17 missing_key"),
+    ("an explanation in the witness' unit", witnessed("5%", "5W"), "8:64 bad_threshold"),
+    (
+        "a witness of itself",
+        witnessed("{signal: gpu_power, above: 200W, explained_by: 5%}", "{signal: busy}"),
+        "8:26 bad_witness",
+    ),
+    (
+        "a witness about something else",
+        witnessed(
+            "{signal: gpu_power, above: 200W, explained_by: 5%}",
+            "{signal: cpu_usage, above: 2 cores, explained_by: 5%}",
+        ),
+        "8:26 bad_witness",
+    ),
+    ("a witness with an unknown key", witnessed("above", "over"), "8:37 unknown_key"),
+    (
+        "witnesses that are no list",
+        witnessed("[{signal: gpu_power, above: 200W, explained_by: 5%}]", "gpu_power"),
+        "8:16 wrong_type",
+    ),
+    ("a freeze without its query", witnessed("changes: 'n[{{ range }}]', ", ""), "9:5 missing_key"),
+    (
+        "a freeze told by an unknown counter",
+        witnessed("counter: gpu_power", "counter: gpu_powr"),
+        "9:62 unknown_signal",
+    ),
+    ("a freeze told by a gauge", witnessed("counter: gpu_power", "counter: gpu_engine"), "9:62 bad_frozen"),
+    (
+        "a freeze told by a container's counter",
+        witnessed("counter: gpu_power", "counter: cpu_usage"),
+        "9:62 bad_frozen",
+    ),
+    ("a freeze after no time", witnessed("15m", "15"), "9:21 bad_duration"),
+    ("a freeze after a second", witnessed("15m", "1s"), "9:21 out_of_range"),
+    ("a freeze with a variable nobody gives", witnessed("{{ range }}", "{{ rnge }}"), "9:35 template"),
+    (
+        "a freeze with a counter's variable",
+        witnessed("{{ range }}", "{{ range }}] offset {{ offset }}["),
+        "9:35 template",
+    ),
+    ("a freeze over a window that nobody asks for", witnessed("{{ range }}", "15m"), "9:35 template"),
+    ("a freeze left empty", witnessed("{after: 15m, changes: 'n[{{ range }}]', counter: gpu_power}", ""), "9:5 empty"),
+    (
+        "a freeze of containers",
+        signal("join: gpu", "join: container")
+        .replace(", devices: whole", "")
+        .replace("    queries", FROZEN + "    queries"),
+        "8:13 bad_frozen",
+    ),
 ]
 EXEMPTION_ROWS = [
     ("a rule that is not there", exemption("[idle-gpu]", "[idle-gpuu]"), "2:23 unknown_rule"),

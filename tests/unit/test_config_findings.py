@@ -42,6 +42,17 @@ def test_what_does_not_load_is_an_error_not_a_doubt(tmp_path: Path) -> None:
             id="a type without limits",
         ),
         pytest.param(
+            {"settings.yaml": "local_samples: {interval: 10m}"},
+            ["settings.yaml:1:17 sampled_rarely"],
+            id="samples further apart than the time within which somebody wakes",
+        ),
+        pytest.param({"settings.yaml": "{awake: 10m, local_samples: {interval: 10m}}"}, [], id="or just as far"),
+        pytest.param(
+            {"settings.yaml": "local_samples: {retain: 1h}"},
+            ["settings.yaml:1:17 retained_briefly"],
+            id="samples that go before a rule is through with them",
+        ),
+        pytest.param(
             {"limits.yaml": LIMITS},
             ["limits.yaml:1:1 unlisted_type"],
             id="no types at all, said once a place",

@@ -18,6 +18,8 @@ from ds01_policy.limits import limit_for
 from ds01_policy.model import Action, Container, Mode, State
 from ds01_policy.policy import Breaker, NotifySettings, Policy, Settings
 from ds01_policy.rules import AllOf, AnyOf, Clause, Except, For, NotOf, Selector, Warn
+from ds01_policy.signals import Witness
+from ds01_policy.span import own_signals
 from ds01_policy.units import parse_duration
 
 # The blocks of the documentation, as an admin would paste them.
@@ -160,15 +162,30 @@ def test_the_shipped_signals(policy: Policy) -> None:
     """Each signal in its unit; a GPU's from two metrics, whole GPUs and instances; a network's not on shared stacks."""
     gpu, cpu, network = (policy.signals[name] for name in ("gpu_utilization", "cpu_usage", "network_io"))
     assert (gpu.kind, gpu.join, gpu.ceiling) == ("gauge", "gpu", 1.0)
-    assert [signal.fallback for signal in policy.signals.values()] == ["gpu", "cpu", "network"]
+    assert [signal.fallback for signal in (gpu, cpu, network)] == ["gpu", "cpu", "network"]
     assert [(query.devices, query.scale, query.maximum) for query in gpu.queries] == [
         ("whole", 0.01, 100.0),
-        ("instance", 1.0, 1.5),
+        ("instance", 7.0, 1.5),
     ]
     assert (cpu.kind, cpu.join, cpu.ceiling, cpu.lag_s) == ("counter", "container", None, 90.0)
     assert network.label == "network"
     assert network.not_on_network == {"none", "host", "container"}
     assert all(query.time for signal in (cpu, network) for query in signal.queries)
+
+
+def test_the_shipped_witnesses(policy: Policy) -> None:
+    """Two metrics speak against idleness, in the same unit and in watts; neither is asked for its own sake."""
+    gpu, engine, power = (policy.signals[name] for name in ("gpu_utilization", "gpu_engine", "gpu_power"))
+    assert gpu.witnesses == (Witness("gpu_engine"), Witness("gpu_power", above=200.0, explained_by=0.05))
+    assert (engine.unit, engine.kind, engine.fallback, [query.devices for query in engine.queries]) == (
+        gpu.unit, gpu.kind, None, ["whole"],
+    )  # fmt: skip
+    assert (power.kind, [(query.devices, query.scale) for query in power.queries]) == ("counter", [("parent", 0.001)])
+    assert gpu.frozen is not None
+    assert (gpu.frozen.after, gpu.frozen.counter, gpu.frozen.uuid_label) == (
+        timedelta(minutes=15), "gpu_power", "UUID",
+    )  # fmt: skip
+    assert own_signals(policy) == ["gpu_utilization", "cpu_usage", "network_io"]
 
 
 def test_every_type_the_shipped_identity_gives_has_limits(policy: Policy) -> None:
@@ -518,3 +535,22 @@ def test_a_signal_is_added_to_the_shipped_ones_or_takes_the_place_of_one(tmp_pat
     assert set(own.signals) == {*shipped.signals, "power"}
     assert own.signals["cpu_usage"] == shipped.signals["cpu_usage"]
     assert own.digest != shipped.digest
+
+
+def test_a_site_that_names_no_witnesses_has_none(tmp_path: Path) -> None:
+    """Its own signal takes the shipped one's place whole: nothing is heard against it, and nobody told to be frozen."""
+    query = "{devices: whole, expr: 'U[{{ range }}]'}"
+    gpu = f"{{unit: ratio, kind: gauge, ceiling: 100%, join: gpu, label: gpu, queries: [{query}]}}"
+    (tmp_path / "signals.yaml").write_text(f"signals:\n  gpu_utilization: {gpu}\n")
+    own = load(tmp_path, unix_group=lambda _: None)
+    assert (own.signals["gpu_utilization"].witnesses, own.signals["gpu_utilization"].frozen) == ((), None)
+    assert "gpu_power" in own_signals(own), "which nothing names any more"
+
+
+def test_only_comments_below_witnesses_are_none(tmp_path: Path) -> None:
+    """Commenting them all out switches them off."""
+    query = "{devices: whole, expr: 'U[{{ range }}]'}"
+    text = "signals:\n  mine:\n    label: mine\n    unit: ratio\n    kind: gauge\n    join: gpu\n    ceiling: 100%\n"
+    text += f"    witnesses:\n      # - signal: gpu_engine\n    queries: [{query}]\n"
+    (tmp_path / "signals.yaml").write_text(text)
+    assert load(tmp_path, unix_group=lambda _: None).signals["mine"].witnesses == ()

@@ -42,6 +42,14 @@ def test_rules_are_described_down_to_their_parts() -> None:
     }  # fmt: skip
 
 
+def test_witnesses_are_described_down_to_their_keys() -> None:
+    """And so is how a frozen exporter is told."""
+    schema = schema_of("signals")
+    signal = schema["$defs"]["SignalFile"]["properties"]
+    assert keys_of(schema, signal["witnesses"]["items"]) == {"signal", "above", "explained_by"}
+    assert keys_of(schema, signal["frozen"]) == {"changes", "after", "counter", "uuid_label"}
+
+
 def test_null_is_never_offered_and_defaults_read_as_written() -> None:
     """What the loader refuses is not in the schema; durations are text with examples."""
     schema = schema_of("settings")

@@ -32,6 +32,7 @@ from ds01_policy.observe.fallback import Sampled, answers_of, sample
 from ds01_policy.observe.ports import Counters, Inventory, SourceError
 from ds01_policy.observe.snapshot import Observed
 from ds01_policy.policy import Policy
+from ds01_policy.readings import read
 from ds01_policy.span import Questions, reach_of
 from ds01_policy.tick import MemoryLost
 
@@ -80,7 +81,7 @@ def test_every_gpu_container_that_is_up_and_every_gpu_is_sampled() -> None:
     source, problems = Fake(), list[Problem]()
     inventory = Inventory((Gpu("GPU-a", 0),), "nvml", utilization={"GPU-a": 0.25, "GPU-z": 0.0})
     known: LocalSeries = {"cpu": {up.id: ((AT - 300, 9.0),)}}
-    taken, state = sample(source, [up, paused, *others], inventory, known, problems)
+    taken, state = sample(source, [up, paused, *others], inventory, known, NOON, problems)
     assert source.asked == [{up.id: 7, paused.id: 7}]
     assert taken == Sampled(
         AT + 0.7,
@@ -119,7 +120,7 @@ def test_whether_this_host_can_be_sampled_is_said(
 ) -> None:
     """A source that answers nothing is down, and named."""
     problems: list[Problem] = []
-    _, state = sample(source, containers, None, {}, problems)
+    _, state = sample(source, containers, None, {}, NOON, problems)
     assert state.up is up
     assert [problem.code for problem in problems] == codes
 
@@ -151,7 +152,36 @@ def test_what_lies_ahead_of_the_look_is_not_used(policy: Policy) -> None:
     one = box("a", WHOLE)
     known: LocalSeries = {"cpu": {one.id: ((AT - 300, 1.0), (AT + 300, 99.0))}}
     (cpu,) = answers_of(policy, asked(one), [one], known, None, NOON)["cpu_usage"]
-    assert (cpu.series, cpu.looks) == ({one.id: ((AT - 300, 1.0),)}, (AT - 300,))
+    assert (cpu.series, cpu.looks) == ({one.id: ((AT - 300, 1.0),)}, (AT - 300, AT))
+
+
+def test_why_an_instance_has_no_sample_goes_along(policy: Policy) -> None:
+    """With the GPU's signal, for the instances that somebody holds; where there is no sample its reading says why."""
+    one = box("a", SLICE)
+    inventory = Inventory((), "nvml", utilization={"GPU-a": 0.0}, unmeasured={str(SLICE): "no GPM", "GPU-z/gi1": "x"})
+    taken, _ = sample(Fake(), [one], inventory, {}, NOON, [])
+    found = answers_of(policy, asked(one), [one], {}, taken, NOON)
+    (gpu,), (cpu,) = found["gpu_utilization"], found["cpu_usage"]
+    assert (gpu.unsampled, cpu.unsampled) == ({SLICE: "no GPM"}, {})
+    reading = read(policy.signals["gpu_utilization"], [gpu], one, HOUR, NOON)
+    assert (reading.value, reading.high) == (None, 1.0)
+    assert reading.detail == "local has not sampled it in its present life; no GPM"
+
+
+def test_two_containers_on_one_gpu_instance_share_its_reading(policy: Policy) -> None:
+    """Each on a compute instance of its own; what is measured is the GPU instance: busy for one is busy for both."""
+    left, right, other = box("a", SLICE), box("b", SLICE), box("c", GpuRef("GPU-b", 9))
+    times = [AT - 300 * back for back in range(13)][::-1]
+    known: LocalSeries = {
+        "gpu": {
+            str(SLICE): tuple((time, 0.5) for time in times[:-1]),
+            "GPU-b/gi9": tuple((time, 0.0) for time in times[:-1]),
+        }
+    }
+    taken = Sampled(AT, (("gpu", str(SLICE), 0.5), ("gpu", "GPU-b/gi9", 0.0)))
+    (gpu,) = answers_of(policy, asked(left, right, other), [left, right, other], known, taken, NOON)["gpu_utilization"]
+    found = [read(policy.signals["gpu_utilization"], [gpu], one, HOUR, NOON) for one in (left, right, other)]
+    assert [(one.value, one.low, one.high) for one in found] == [(0.5, 0.5, 0.5), (0.5, 0.5, 0.5), (0.0, 0.0, 0.0)]
 
 
 def test_a_signal_without_a_fallback_has_no_answer_here(policy: Policy) -> None:

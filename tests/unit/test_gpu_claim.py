@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -151,7 +152,49 @@ RESOLVED = [
 @pytest.mark.parametrize(("raw", "refs", "via"), RESOLVED)
 def test_each_route_names_its_gpus(raw: dict[str, Any], refs: tuple[GpuRef, ...], via: str) -> None:
     """On a host whose GPUs are known, what a container may use is exact."""
-    assert claim(raw, HOST) == GpuClaim(wants=True, refs=refs, unclear="", via=via, holds=True)
+    found = replace(claim(raw, HOST), by_place=())
+    assert found == GpuClaim(wants=True, refs=refs, unclear="", via=via, holds=True)
+
+
+@pytest.mark.parametrize(
+    ("raw", "by_place"),
+    [
+        pytest.param(gpus("2:0"), (C,), id="device=2:0"),
+        pytest.param(gpus("0", "2:0", "2:1"), (C,), id="two of them on one GPU"),
+        pytest.param(cdi("nvidia.com/gpu=mig2:0"), (C,), id="nvidia.com/gpu=mig2:0"),
+        pytest.param(env("2:0"), (C,), id="variable: 2:0"),
+        pytest.param(gpus(MIG_1), (), id="a MIG device by its UUID"),
+        pytest.param(gpus(f"MIG-{C}/7/0"), (), id="a MIG device by its numbers"),
+        pytest.param(gpus("2"), (), id="a whole GPU by its index, whatever it is divided into"),
+        pytest.param(gpus(count=-1), (), id="--gpus all"),
+        pytest.param(gpus("2:5"), (), id="a place where nothing is"),
+    ],
+)
+def test_whose_mig_devices_are_counted_is_remembered(raw: dict[str, Any], by_place: tuple[str, ...]) -> None:
+    """At a place there may be another device after a re-partitioning; a name goes with its device."""
+    assert claim(raw, HOST).by_place == by_place
+
+
+EMPTY = Gpu(C, 2, pci_bus_id="00000001:0B:00.0", mig_enabled=True)  # MIG is on, and all instances are destroyed
+
+
+@pytest.mark.parametrize(
+    ("raw", "refs"),
+    [
+        pytest.param(gpus(MIG_1), (), id="a MIG device by its UUID"),
+        pytest.param(gpus(f"MIG-{C}/7/0"), (C7,), id="a MIG device by its numbers"),
+        pytest.param(gpus("2:0"), (), id="a MIG device by its place"),
+        pytest.param(env(MIG_2), (), id="the variable"),
+        pytest.param(cdi(f"nvidia.com/gpu={MIG_2}"), (), id="a CDI name"),
+        pytest.param(mounted(MIG_2), (), id="a mount"),
+    ],
+)
+def test_a_mig_device_whose_gpu_has_no_instance_left_is_unclear(raw: dict[str, Any], refs: tuple[GpuRef, ...]) -> None:
+    """Every spelling: who runs on what is not there any more is protected, with the reason."""
+    found = claim(raw, (*HOST[:2], EMPTY))
+    assert found.wants
+    assert found.refs == refs
+    assert "not among this host's MIG devices: re-partitioned?" in found.unclear
 
 
 NOTHING = [

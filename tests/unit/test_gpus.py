@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from datetime import timedelta
 from pathlib import Path
 from typing import Literal
@@ -10,6 +11,7 @@ import gpu_fixtures as fake
 import pytest
 from gpu_fixtures import A, B
 
+from ds01_policy.observe import bounded
 from ds01_policy.observe.gpus import HostGpus, NoGpuStack
 from ds01_policy.observe.ports import Inventory, SourceError
 from ds01_policy.policy import GpuSettings
@@ -136,3 +138,50 @@ def test_a_path_that_leads_nowhere_is_a_mistake_in_the_settings() -> None:
     with pytest.raises(SourceError, match="there is no `/opt/nvidia-smi`") as caught:
         ask("/opt/nvidia-smi", "never")
     assert not isinstance(caught.value, NoGpuStack)
+
+
+MIG_LIST = f"GPU 0: NVIDIA A100 (UUID: {A})\n  MIG 1g.5gb Device  0: (UUID: MIG-1)\nGPU 1: NVIDIA A40 (UUID: {B})\n"
+
+
+def mig_query() -> str:
+    return fake.document(
+        fake.Fake(A, "00000000:01:00.0", mig=fake.mig_on(fake.mig_slot(0, 7))), fake.Fake(B, "00000000:02:00.0")
+    )
+
+
+@pytest.mark.usefixtures("no_library")
+def test_the_command_tells_nothing_of_mig_instances(tmp_path: Path) -> None:
+    """Not even what it prints for the GPU they are part of; the whole GPU beside it has its value."""
+    found = ask(fake.command(tmp_path / "bin", MIG_LIST, mig_query()))
+    assert found.utilization == {B: 0.5}
+    assert found.unmeasured == {f"{A}/gi7": "nvidia-smi tells nothing of MIG instances"}
+
+
+def test_the_library_is_asked_how_busy_mig_instances_are(
+    library: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where that hangs the GPUs are the library's all the same: the command is not run."""
+    monkeypatch.setenv("LD_LIBRARY_PATH", str(library))
+    monkeypatch.setenv("NVML_STUB_GPM", "2/2=60 2/9=0")
+    assert sorted(ask(fake.command(tmp_path)).utilization.values()) == [0.0, 1.0]
+    monkeypatch.setenv("NVML_STUB", "nvmlGpmMigSampleGet=hang")
+    found = ask(fake.command(tmp_path), timeout=1.5)
+    assert (found.via, len(found.gpus), found.utilization) == ("nvml", 3, {})
+    assert not (tmp_path / "calls").exists()
+
+
+@pytest.mark.usefixtures("no_library")
+def test_a_command_that_cannot_be_killed_holds_nobody(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As one in D state inside the driver: given up in time, and not started once more beside the one that hangs."""
+    monkeypatch.setattr(bounded, "LAST_WAIT_S", 0.1)
+    command = fake.command(tmp_path / "bin", first="exec sleep 60")
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "killpg", lambda *_: None)  # SIGKILL does not arrive
+        with pytest.raises(SourceError, match=r"nvidia-smi -L did not answer within 1s and cannot be killed \(pid"):
+            ask(command, "never", timeout=1)
+        with pytest.raises(SourceError, match=r"an earlier one .* still hangs in the driver"):
+            ask(command, "never", timeout=1)
+    assert fake.calls(tmp_path / "bin") == ["-L"]
+    process = bounded.stuck.pop(command)
+    process.kill()
+    process.wait(10)

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import sqlite3
+import struct
 from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -31,9 +33,15 @@ def fill(path: Path, ticks: int, series: int = 1, every: float = 300.0, retain: 
 
 
 def count(path: Path) -> int:
+    """Count the ticks that are kept."""
     with closing(sqlite3.connect(path)) as connection:
         (found,) = connection.execute("SELECT count(*) FROM samples").fetchone()
         return int(found)
+
+
+def change(path: Path, *statement: Any) -> None:
+    with closing(sqlite3.connect(path)) as connection, connection:
+        connection.execute(*statement)
 
 
 def test_what_is_kept_is_told_by_kind_and_key_in_order(path: Path) -> None:
@@ -79,13 +87,38 @@ def test_what_lies_ahead_of_a_clock_that_was_set_back_is_dropped(path: Path) -> 
         assert ledger.samples(NOON - TWO_DAYS) == {"cpu": {BOX: ((AT, 1.0),)}}
 
 
-def test_only_so_many_rows_are_kept_and_whole_ticks_go(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_only_so_much_is_kept_and_whole_ticks_go(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """However many containers and ticks there are, the file stays bounded, and no tick stays in half."""
-    monkeypatch.setattr(samples, "MOST_ROWS", 100)
+    monkeypatch.setattr(samples, "MOST_BYTES", 100 * 12)
     fill(path, 20, series=7)
-    assert count(path) == 98
+    assert count(path) == 14
+    with Ledger.open(path) as ledger:
+        told = ledger.samples(NOON - TWO_DAYS)["cpu"]
+    assert [len(each) for each in told.values()] == [14] * 7
+    assert {each[0][0] for each in told.values()} == {AT - 13 * 300}, "the oldest went"
+
+
+def test_two_days_of_a_thousand_containers_are_kept_whole_and_stay_small(path: Path) -> None:
+    """The bound does not bite into what a large host retains, and a sample takes a dozen bytes."""
+    containers, ticks = 1000, 48 * 12 + 1
+    assert 2 * containers * ticks * 12 < samples.MOST_BYTES
+    with Ledger.open(path) as ledger:
+        rows = [(kind, f"{one:064x}", 1.5) for kind in ("cpu", "network") for one in range(containers)]
+        for number in range(20):
+            ledger.keep_samples(AT + 300 * number, rows, TWO_DAYS)
+    assert path.stat().st_size < 20 * 2 * containers * 13 + 2 * containers * 200
+
+
+def test_names_of_what_is_no_longer_sampled_go_with_its_last_sample(path: Path) -> None:
+    """Not sooner: a number without a name would be damage. And not never: containers come and go."""
+    with Ledger.open(path) as ledger:
+        for number in range(200):  # for ten hours two containers, then one of them alone
+            rows = [("cpu", BOX, 1.0)] + ([("cpu", "b" * 64, 2.0)] if number < 120 else [])
+            ledger.keep_samples(AT + 300 * number, rows, timedelta(hours=2))
+            told = ledger.samples(NOON - TWO_DAYS)["cpu"]
+            assert ("b" * 64 in told) is (number < 144)
     with closing(sqlite3.connect(path)) as connection:
-        assert connection.execute("SELECT count(*) FROM samples GROUP BY at").fetchall() == [(7,)] * 14
+        assert connection.execute("SELECT key FROM series").fetchall() == [(BOX,)]
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), float("-inf")])
@@ -100,21 +133,28 @@ def test_a_tick_is_written_whole_or_not_at_all(path: Path) -> None:
     """A row that fails takes the others of its tick with it, and what was there stays."""
     with Ledger.open(path) as ledger:
         ledger.keep_samples(AT, [("cpu", BOX, 1.0)], TWO_DAYS)
-    with closing(sqlite3.connect(path)) as connection, connection:
-        connection.execute(
-            "CREATE TRIGGER full BEFORE INSERT ON samples WHEN NEW.key = 'b' BEGIN SELECT RAISE(ABORT, 'full'); END"
-        )
+    change(
+        path, "CREATE TRIGGER full BEFORE INSERT ON series WHEN NEW.key = 'b' BEGIN SELECT RAISE(ABORT, 'full'); END"
+    )
     with Ledger.open(path) as ledger:
         with pytest.raises(LedgerError):
             ledger.keep_samples(AT + 300, [("cpu", BOX, 2.0), ("cpu", "b", 2.0)], timedelta(0))
         assert ledger.samples(NOON) == {"cpu": {BOX: ((AT, 1.0),)}}
 
 
-def test_a_value_that_is_no_number_is_damage(path: Path) -> None:
+@pytest.mark.parametrize(
+    "statement",
+    [
+        pytest.param(("UPDATE samples SET packed = 'busy'",), id="text"),
+        pytest.param(("UPDATE samples SET packed = ?", (b"\0" * 11,)), id="half a sample"),
+        pytest.param(("UPDATE samples SET packed = ?", (struct.pack("<Id", 1, float("nan")),)), id="no number"),
+        pytest.param(("DELETE FROM series",), id="nobody's"),
+    ],
+)
+def test_what_cannot_be_read_back_is_damage(path: Path, statement: tuple[Any, ...]) -> None:
     """What somebody else wrote there is named, not guessed at."""
     fill(path, 1)
-    with closing(sqlite3.connect(path)) as connection, connection:
-        connection.execute("UPDATE samples SET value = 'busy'")
+    change(path, *statement)
     with Ledger.open(path) as ledger, pytest.raises(LedgerError, match="unreadable row"):
         ledger.samples(NOON - TWO_DAYS)
 

@@ -20,7 +20,7 @@ from ds01_policy.observe.measure import measure
 from ds01_policy.observe.ports import Json, QueryResult, SourceError
 from ds01_policy.observe.prometheus import LivePrometheus
 from ds01_policy.policy import Policy, PrometheusSettings, Settings
-from ds01_policy.signals import Query, Signal
+from ds01_policy.signals import Frozen, Query, Signal, Witness
 from ds01_policy.units import Unit
 
 AT = datetime(2026, 3, 2, 12, 0, tzinfo=UTC)
@@ -180,6 +180,215 @@ class TestWhatIsAsked:
         """A recording may be read under a policy that switches Prometheus off."""
         answers, _, _ = ask(Fake(good()), rules=policy(prometheus=None))
         assert answers["gpu"].spacing_s == 30
+
+
+# What speaks against the signal gpu: one in its unit, one in watts from a counter, and one that tells frozen exporters.
+WITNESSED = (
+    replace(
+        SIGNALS[0],
+        witnesses=(Witness("engine"), Witness("power", above=200, explained_by=0.05)),
+        frozen=Frozen('CHANGES{UUID=~"{{ uuids }}"}[{{ range }}]', counter="power"),
+    ),
+    *SIGNALS[1:],
+    Signal(
+        "engine", "engine", Unit.RATIO, "gauge", "gpu",
+        (Query('WHOLE{UUID=~"{{ uuids }}"}[{{ range }}]', devices="whole", maximum=1.5),), ceiling=1.0,
+    ),
+    Signal(
+        "power", "power", Unit.WATTS, "counter", "gpu",
+        (Query("ENERGY {{ offset }}", time="timestamp(ENERGY {{ offset }})", devices="parent", scale=0.001),),
+    ),
+)  # fmt: skip
+RULES = policy(*WITNESSED)
+
+
+def energy(uuid: str = "GPU-a", **values: float) -> list[Json]:
+    rows = counter(TRAIN, **values)
+    return [{**row, "metric": {**row["metric"], "UUID": uuid}} for row in rows]
+
+
+def changed(**windows: float) -> list[Json]:
+    """Count changes of GPU-a over so many seconds."""
+    return [
+        {"metric": {"UUID": "GPU-a", "ds01_ago": window[1:]}, "value": [NOW, str(times)]}
+        for window, times in windows.items()
+    ]
+
+
+def beside(**other: QueryResult | SourceError) -> dict[str, QueryResult | SourceError]:
+    """Answer witnesses of an idle GPU whose exporter lives, or what is given instead."""
+    witnesses: dict[str, QueryResult | SourceError] = {
+        "WHOLE": matrix(gauge(*[0] * 130)),
+        "ENERGY": vector(*energy(_0=90_000, _300=60_000, _3600=0)),
+        "CHANGES": vector(*changed(_900=30, _300=10)),
+    }
+    return {**good(), **witnesses, **other}
+
+
+class TestWitnesses:
+    def test_they_are_asked_after_all_signals_once_each(self) -> None:
+        """However many containers, GPUs and windows: two witnesses and frozen exporters are three queries more."""
+        fake = Fake(beside())
+        crowd = [container(f"{number:064x}", GpuRef(f"GPU-{number:x}")) for number in range(50)]
+        answers, problems, state = ask(fake, [container(), *crowd], rules=RULES)
+        asked = [next(name for name in beside() if name in promql) for promql in fake.asked]
+        assert asked == ["UTIL", "CPU", "NET", "WHOLE", "ENERGY", "CHANGES"]
+        assert set(answers) == {"gpu", "cpu", "net", "engine", "power"}
+        assert (problems, state) == ([], SourceState(up=True, extra={"queries": 6}))
+        assert 'CHANGES{UUID=~"GPU-0|GPU-1|' not in fake.asked[-1], "only GPUs that have an answer can be frozen"
+        assert '"GPU-a"}[300s], "ds01_ago", "300"' in fake.asked[-1]
+        assert '"GPU-a"}[900s], "ds01_ago", "900"' in fake.asked[-1]
+
+    def test_they_are_asked_over_the_windows_of_who_names_them(self) -> None:
+        """A counter's instants are those windows, and the last minutes that tell whether it stands still."""
+        fake = Fake(beside())
+        ask(fake, questions={"gpu": frozenset({HOUR})}, rules=RULES)
+        power = next(promql for promql in fake.asked if "ENERGY" in promql)
+        assert "offset 3600s" in power
+        assert "offset 300s" in power
+        assert "WHOLE" in fake.asked[1]
+        assert "[3900s]" in fake.asked[1]
+
+    def test_a_signal_that_rules_ask_and_others_name_is_asked_once(self) -> None:
+        """Over the windows of both."""
+        fake = Fake(beside())
+        answers, _, _ = ask(fake, questions={"gpu": frozenset({HOUR}), "power": frozenset({2 * MINUTES})}, rules=RULES)
+        (power,) = [promql for promql in fake.asked if "ENERGY" in promql]
+        assert all(f"offset {seconds}s" in power for seconds in (300, 600, 3600))
+        assert "power" in answers
+
+    def test_an_instance_is_told_of_its_parent_and_its_siblings_are_kept(self) -> None:
+        """The energy of the whole GPU under the instance's own name; siblings beside, of the same GPU only."""
+        rows = [
+            gauge(*[0.1] * 130, GPU_I_ID=instance, UUID=uuid)
+            for uuid, instance in (("GPU-a", "7"), ("GPU-a", "8"), ("GPU-b", "7"))
+        ]
+        fake = Fake(beside(ENGINE=matrix(*rows)))
+        ref = GpuRef("GPU-a", 7)
+        answers, problems, _ = ask(fake, [container(TRAIN, ref)], {"gpu": frozenset({HOUR})}, RULES)
+        assert set(answers["power"].series) == {ref}
+        assert answers["power"].series[ref][-1] == (NOW, 90.0)
+        assert set(answers["gpu"].series) == {ref}
+        assert set(answers["gpu"].beside) == {GpuRef("GPU-a", 8)}
+        assert not problems
+        assert not any("WHOLE" in promql for promql in fake.asked), "no whole GPU is held"
+
+    def test_those_that_are_not_exported_are_silent(self) -> None:
+        """Older exporters have no profiling metrics: no problem, and nothing is weakened."""
+        fake = Fake(beside(WHOLE=matrix(), ENERGY=vector(), CHANGES=vector()))
+        answers, problems, state = ask(fake, rules=RULES)
+        assert (problems, state.up) == ([], True)
+        assert (answers["engine"].series, answers["power"].series, answers["gpu"].frozen) == ({}, {}, {})
+
+    def test_how_often_they_are_sampled_is_not_reported_again(self) -> None:
+        """The signal itself has said it."""
+        fake = Fake(beside(UTIL=matrix(gauge(*[0] * 100, every=15)), WHOLE=matrix(gauge(*[0] * 100, every=15))))
+        _, problems, _ = ask(fake, questions={"gpu": frozenset({HOUR})}, rules=RULES)
+        assert [problem.code for problem in problems] == ["scrape_interval"]
+
+    @pytest.mark.parametrize("value", [float("nan"), 9.2e18, -1, 140737488355328])
+    def test_their_impossible_values_are_dropped_and_counted(self, value: float) -> None:
+        """Gauge and counter alike; the signal keeps its answer."""
+        capped = [
+            replace(one, queries=(replace(one.queries[0], maximum=1e14),)) if one.name == "power" else one
+            for one in WITNESSED
+        ]
+        fake = Fake(beside(WHOLE=matrix(gauge(*[value] * 9)), ENERGY=vector(*energy(_0=value, _300=value))))
+        answers, problems, _ = ask(fake, questions={"gpu": frozenset({HOUR})}, rules=policy(*capped))
+        assert not answers["engine"].series[GpuRef("GPU-a")]
+        assert (answers["engine"].dropped, answers["power"].dropped, answers["power"].series) == (9, 2, {})
+        assert [problem.code for problem in problems] == ["impossible_values"] * 2
+        assert answers["gpu"].series
+
+    @pytest.mark.parametrize(
+        "error", [BadQuery("parse error"), SourceError("warns"), SourceDown("gave no answer in 10s")]
+    )
+    @pytest.mark.parametrize("query", ["WHOLE", "ENERGY", "CHANGES"])
+    def test_one_that_fails_costs_no_signal_its_answer(self, query: str, error: SourceError) -> None:
+        """It is reported, the source is not called down, and nobody waits for a second timeout."""
+        fake = Fake(beside(**{query: error}))
+        answers, problems, state = ask(fake, rules=RULES)
+        assert [name for name in ("gpu", "cpu", "net") if answers[name].missing] == []
+        assert [problem.code for problem in problems] == ["query_failed"]
+        assert problems[0].detail.startswith("witness ")
+        assert str(error) in problems[0].detail
+        assert state.up
+        if isinstance(error, SourceDown):
+            assert query in fake.asked[-1], "nothing is asked after a timeout"
+
+    def test_a_source_that_is_down_is_not_asked_for_witnesses(self) -> None:
+        """One timeout a tick."""
+        fake = Fake(beside(CPU=SourceDown("gone")))
+        answers, problems, _ = ask(fake, rules=RULES)
+        assert set(answers) == {"gpu", "cpu", "net"}
+        assert [problem.code for problem in problems] == ["source_down"]
+        assert len(fake.asked) == 2
+
+    def test_changes_of_another_shape_are_a_failure(self) -> None:
+        """A range selector as it stands, without `changes`."""
+        _, problems, _ = ask(Fake(beside(CHANGES=matrix())), rules=RULES)
+        assert "`changes` answers a matrix" in problems[0].detail
+
+
+RISING, FLAT = energy(_0=90_000, _300=60_000), energy(_0=60_000, _300=60_000)
+FROZEN: dict[str, tuple[QueryResult | SourceError, list[Json], str]] = {
+    "all stands still for a quarter of an hour": (vector(*changed(_900=0, _300=0)), FLAT, "15m"),
+    "and the counter is not exported": (vector(*changed(_900=0, _300=0)), [], "15m"),
+    "but the counter rises": (vector(*changed(_900=0, _300=0)), RISING, ""),
+    "only the last minutes stand still": (vector(*changed(_900=9, _300=0)), FLAT, "5m"),
+    "only the counter stands still": (vector(*changed(_900=30, _300=9)), FLAT, ""),
+    "the counter alone, and of the rest nothing is known": (vector(), FLAT, "5m"),
+    "the counter alone, and the rest could not be asked": (BadQuery("refused"), FLAT, "5m"),
+    "nothing is known": (vector(), [], ""),
+    "the counter was not sampled through the last minutes": (vector(), FLAT[:2], ""),
+    "the counter began anew": (vector(), energy(_0=10_000, _300=60_000), ""),
+    "another GPU stands still": (
+        vector({"metric": {"UUID": "GPU-z", "ds01_ago": "900"}, "value": [NOW, "0"]}), RISING, "",
+    ),
+    "it is not known how often something changed": (vector(*changed(_900=float("nan"))), RISING, ""),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("changes", "counted", "since"), FROZEN.values(), ids=FROZEN)
+@pytest.mark.parametrize("ref", [GpuRef("GPU-a"), GpuRef("GPU-a", 7)], ids=["whole", "instance"])
+def test_an_exporter_that_repeats_old_values_is_found_out(
+    changes: QueryResult | SourceError, counted: list[Json], since: str, ref: GpuRef
+) -> None:
+    """What never stands still has stood still, and nothing else has moved: its word is not taken, and that is said."""
+    fake = Fake(beside(CHANGES=changes, ENERGY=vector(*counted)))
+    answers, problems, _ = ask(fake, [container(TRAIN, ref)], {"gpu": frozenset({HOUR})}, RULES)
+    codes = [problem.code for problem in problems if problem.code != "query_failed"]
+    assert codes == (["exporter_frozen"] if since else [])
+    words = {"GPU-a": f"exporter frozen: nothing of GPU-a has changed for {since}, although its "} if since else {}
+    for answer in answers.values():
+        assert {uuid: text[: len(words.get(uuid, ""))] for uuid, text in answer.frozen.items()} == words
+
+
+def test_a_counter_stands_still_for_its_own_gpu_only() -> None:
+    """One exporter lost one GPU of two; and the counter itself is not believed there, whether a witness or not."""
+    signal = replace(WITNESSED[0], witnesses=())
+    rows = [*energy(_0=60_000, _300=60_000), *energy("GPU-b", _0=90_000, _300=60_000)]
+    fake = Fake(
+        beside(UTIL=matrix(gauge(*[0] * 130), gauge(*[0] * 130, UUID="GPU-b")), ENERGY=vector(*rows), CHANGES=vector())
+    )
+    held = [container(TRAIN, GpuRef("GPU-a"), GpuRef("GPU-b"))]
+    questions = {"gpu": frozenset({HOUR}), "power": frozenset({HOUR})}
+    answers, _, _ = ask(fake, held, questions, policy(signal, *WITNESSED[1:]))
+    assert [set(answers[name].frozen) for name in ("gpu", "power")] == [{"GPU-a"}, {"GPU-a"}]
+
+
+def test_gpus_that_freeze_together_are_one_problem() -> None:
+    """Eight GPUs of one exporter: some are named, the rest counted."""
+    uuids = [f"GPU-{number}" for number in range(8)]
+    stopped = [{"metric": {"UUID": uuid, "ds01_ago": "900"}, "value": [NOW, "0"]} for uuid in uuids]
+    rows = [gauge(*[0] * 130, UUID=uuid) for uuid in uuids]
+    fake = Fake(beside(UTIL=matrix(*rows), CHANGES=vector(*stopped)))
+    held = [container(f"{number:064x}", GpuRef(uuid)) for number, uuid in enumerate(uuids)]
+    answers, problems, _ = ask(fake, held, {"gpu": frozenset({HOUR})}, RULES)
+    assert set(answers["gpu"].frozen) == set(uuids)
+    assert [problem.code for problem in problems] == ["exporter_frozen"]
+    assert "nothing of GPU-0, GPU-1, GPU-2, GPU-3 and 4 more GPUs has changed for 15m" in problems[0].detail
+    assert "restart dcgm-exporter" in problems[0].detail
 
 
 SPACING: dict[str, tuple[list[Json], float, str | None]] = {

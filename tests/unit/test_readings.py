@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -11,10 +12,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ds01_policy import readings
-from ds01_policy.clauses import compare
+from ds01_policy.clauses import ask, compare
 from ds01_policy.logic import Truth
-from ds01_policy.model import Answer, Container, GpuClaim, GpuRef, JoinKey, Missing, Reading, Sample, State
+from ds01_policy.model import Answer, Container, GpuClaim, GpuRef, JoinKey, Missing, Reading, Sample, Snapshot, State
 from ds01_policy.readings import read
+from ds01_policy.rules import Clause
 from ds01_policy.signals import Query, Signal
 from ds01_policy.units import Unit
 
@@ -77,6 +79,69 @@ def test_what_came_before_this_life_is_not_read() -> None:
     """The GPU's last tenant worked until a second before this container started."""
     reading = gauge(*every(30, 1, 20000, 10801), *every(30, 0, 10799), window=3 * HOUR)
     assert reading.value == 0
+
+
+INSTANCE = GpuRef("GPU-a", 7)
+
+
+def on_an_instance(since: datetime | None, answer: Answer) -> Reading:
+    claim = GpuClaim(wants=True, refs=(INSTANCE,), since={} if since is None else {INSTANCE: since})
+    return read(GAUGE, [answer], replace(BOX, gpus=claim), HOUR, NOW)
+
+
+@pytest.mark.parametrize("looks", [False, True], ids=["Prometheus' samples", "looks of our own"])
+@pytest.mark.parametrize(
+    ("ago", "high", "missing"),
+    [
+        pytest.param(None, 0.0, None, id="nobody knows: nothing is cut"),
+        pytest.param(70, 0.0, None, id="re-partitioned before the window"),
+        pytest.param(60, 0.0, None, id="re-partitioned as the window began"),
+        pytest.param(30, 0.5, Missing.LOW_COVERAGE, id="re-partitioned inside the window"),
+        pytest.param(0, 1.0, Missing.LOW_COVERAGE, id="re-partitioned just now"),
+    ],
+)
+def test_what_another_instance_under_this_number_did_is_not_read(
+    ago: int | None, high: float, missing: Missing | None, *, looks: bool
+) -> None:
+    """Idle samples of it make nobody idle: the time they stood for is uncovered, and the reason is said."""
+    samples = tuple(every(60, 0.0, 4200))
+    answer = Answer("any", {INSTANCE: samples}, 60, looks=tuple(time for time, _ in samples) if looks else ())
+    reading = on_an_instance(None if ago is None else NOW - timedelta(minutes=ago), answer)
+    assert reading.high == pytest.approx(high)
+    assert reading.missing is missing
+    words = f"its GPU was re-partitioned, seen {NOW - timedelta(minutes=ago or 0):%Y-%m-%d %H:%M} UTC"
+    assert (words in reading.detail) == (missing is not None)
+
+
+def test_nor_does_its_work_keep_anybody_busy() -> None:
+    """Half an hour of work on the instance that was there before is none on this one."""
+    samples = (*every(30, 1.0, 3630, 1830), *every(30, 0.0, 1800))
+    reading = on_an_instance(NOW - timedelta(minutes=30), Answer("any", {INSTANCE: samples}, 30))
+    assert (reading.low, reading.value) == (0.0, 0.0)
+    assert reading.high == pytest.approx(0.5)
+
+
+def test_an_instance_older_than_the_container_changes_nothing() -> None:
+    """What another container did on it before is still not this one's."""
+    samples = (*every(30, 1.0, 20000, 10801), *every(30, 0.0, 10799))
+    claim = GpuClaim(wants=True, refs=(INSTANCE,), since={INSTANCE: NOW - 5 * HOUR})
+    box = replace(BOX, gpus=claim)
+    reading = read(GAUGE, [Answer("any", {INSTANCE: samples}, 30)], box, 3 * HOUR, NOW)
+    assert reading.value == 0
+    late = read(GAUGE, [Answer("any", {INSTANCE: samples[:-20]}, 30)], box, 3 * HOUR, NOW)
+    assert late.missing is Missing.STALE
+    assert "re-partitioned" not in late.detail
+
+
+def test_the_reason_of_a_gap_is_said_only_where_there_is_one() -> None:
+    """A source that could not sample the instance just now, or ever, has said why; a whole reading needs no excuse."""
+    why: dict[JoinKey, str] = {INSTANCE: "NVML did not answer"}
+    whole = on_an_instance(None, Answer("any", {INSTANCE: tuple(every(30, 0.0, 3630))}, 30, unsampled=why))
+    late = on_an_instance(None, Answer("any", {INSTANCE: tuple(every(30, 0.0, 3630, 300))}, 30, unsampled=why))
+    never = on_an_instance(None, Answer("any", {}, 30, unsampled=why))
+    assert whole.detail == ""
+    assert late.detail == "the newest sample is 300s old; NVML did not answer"
+    assert never.detail == "any has no series for it in its present life; NVML did not answer"
 
 
 def test_a_life_shorter_than_the_window_has_no_reading() -> None:
@@ -348,20 +413,40 @@ def test_what_one_source_proves_holds_unless_the_other_proves_the_contrary(
 
 
 def test_sources_together_are_never_more_lenient_than_what_either_proves() -> None:
-    """For every pair of intervals and every threshold: proven by one and refuted by none, or not at all."""
+    """For every pair of intervals and every threshold: proven by one and refuted by none, or not at all.
+
+    Of looks that samples contradict, one thing more: they prove nothing, neither the one nor the other.
+    """
     bounds = [0.0, 0.02, 0.05, 0.3]
     spans = [(low, high) for low in bounds for high in bounds if low <= high]
     base = gauge(*every(30, 0, 3630))
-    for one in spans:
-        for other in spans:
-            sources = [replace(base, low=low, high=high) for low, high in (one, other)]
-            made = readings._together(sources)  # noqa: SLF001  the rule itself, without samples that make it so
-            assert made is not None
-            for threshold in (0.0, 0.01, 0.02, 0.04, 0.05, 0.1, 0.3, 0.4):
-                truths = {compare(source, "below", threshold) for source in sources}
-                said = truths - {Truth.UNKNOWN}
-                expected = said.pop() if len(said) == 1 else Truth.UNKNOWN
-                assert compare(made, "below", threshold) is expected, (one, other, threshold)
+    for one, other, looks in itertools.product(spans, spans, [False, True]):
+        sources = [replace(base, low=low, high=high) for low, high in (one, other)]
+        sources[1] = replace(sources[1], looks=looks)
+        made = readings._together(sources)  # noqa: SLF001  the rule itself, without samples that make it so
+        assert made is not None
+        meet = max(one[0], other[0]) <= min(one[1], other[1])
+        for threshold in (0.0, 0.01, 0.02, 0.04, 0.05, 0.1, 0.3, 0.4):
+            truths = {compare(source, "below", threshold) for source in sources}
+            said = truths - {Truth.UNKNOWN}
+            expected = said.pop() if len(said) == 1 else Truth.UNKNOWN
+            if looks and not meet and compare(sources[0], "below", threshold) is Truth.UNKNOWN:
+                expected = Truth.UNKNOWN
+            assert compare(made, "below", threshold) is expected, (one, other, looks, threshold)
+
+
+def test_what_a_hole_of_the_one_hides_the_other_proves_only_if_it_saw_the_rest() -> None:
+    """Bursts that always fall between two looks: Prometheus, with a hole, saw 4 % of them, this host none.
+
+    This host's word is worth nothing then, and Prometheus' leaves room for more than 5 %.
+    """
+    bursts = [(END - 3630 + 30 * step, 0.8 if step % 10 == 5 else 0.0) for step in range(122)]
+    hole = [sample for sample in bursts if not END - 2400 < sample[0] < END - 750]
+    assert 0.03 < gauge(*hole).low < 0.05 < gauge(*hole).high
+    assert gauge(*bursts).low > 0.05
+    reading = both(hole, *IDLE_HOUR)
+    assert compare(reading, "below", 0.05) is Truth.UNKNOWN
+    assert reading.missing is Missing.CONFLICT
 
 
 def test_a_source_that_is_down_and_a_cold_ledger_both_say_why() -> None:
@@ -371,3 +456,83 @@ def test_a_source_that_is_down_and_a_cold_ledger_both_say_why() -> None:
     reading = read(GAUGE, [down, Answer("local", {GPU: tuple(samples)}, TICK, looks=looks)], BOX, HOUR, NOW)
     assert (reading.missing, reading.source) == (Missing.SOURCE_DOWN, "local")
     assert reading.detail == ("prometheus: connection refused; local: known from 12:55 UTC on, when samples cover 60m")
+
+
+VALUES = st.sampled_from([0.0, 0.0, 0.0, 0.04, 0.06, 0.9])
+ASKED = [("below", 0.05), ("at_most", 0.04), ("above", 0.05), ("at_least", 0.06)]
+
+
+def drawn(data: st.DataObject) -> tuple[Answer, Answer]:
+    """Draw what Prometheus and this host saw of one GPU for an hour: the same or not, with holes or without."""
+    pieces = data.draw(st.lists(st.tuples(VALUES, st.integers(1, 122)), min_size=1, max_size=4))
+    values = [value for value, length in pieces for _ in range(length)][:122]
+    there = [(END - 30 * (len(values) - 1 - step), value) for step, value in enumerate(values)]
+    hole = data.draw(st.tuples(st.integers(0, 121), st.integers(0, 60)))
+    there = [sample for step, sample in enumerate(there) if not hole[0] <= step < sum(hole)]
+    here, looks = ticks(*data.draw(st.lists(st.none() | VALUES | VALUES, min_size=1, max_size=15)))
+    return Answer("prometheus", {GPU: tuple(there)}), Answer("local", {GPU: tuple(here)}, TICK, TICK, looks=looks)
+
+
+def thinned(data: st.DataObject, answer: Answer) -> Answer:
+    series = {key: tuple(one for one in some if data.draw(st.booleans())) for key, some in answer.series.items()}
+    return replace(answer, series=series)
+
+
+def truths(*answers: Answer) -> list[Truth]:
+    reading = read(GAUGE, answers, BOX, HOUR, NOW)
+    return [compare(reading, comparator, threshold) for comparator, threshold in ASKED]
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.data())
+def test_another_source_never_turns_an_answer_into_its_contrary(data: st.DataObject) -> None:
+    """Whatever this host's samples say, true to what happened or not: what Prometheus refutes stays unproven."""
+    there, here = drawn(data)
+    for alone, both_say in zip(truths(there), truths(there, here), strict=True):
+        assert {alone, both_say} != {Truth.TRUE, Truth.FALSE}
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.data())
+def test_whatever_is_lost_of_two_sources_only_a_whole_proof_of_one_acts(data: st.DataObject) -> None:
+    """If something is proven with what is left, one of them alone proved it with all it had.
+
+    So what is lost can take away that the other source spoke against it, and nothing else: see the next test.
+    """
+    there, here = drawn(data)
+    left = truths(thinned(data, there), thinned(data, here))
+    for after, *alone in zip(left, truths(there), truths(here), strict=True):
+        assert after is Truth.UNKNOWN or after in alone
+
+
+def test_a_source_that_falls_silent_takes_its_objection_with_it() -> None:
+    """The one exception: the exporter is stuck at 0, and this host, which saw the work, forgets that it did."""
+    stuck = Answer("prometheus", {GPU: tuple(every(30, 0, 3630))})
+    work, looks = ticks(*[0.9] * 13)
+    saw = Answer("local", {GPU: tuple(work)}, TICK, TICK, looks=looks)
+    assert truths(stuck, saw)[0] is Truth.UNKNOWN
+    assert truths(stuck, replace(saw, series={}))[0] is Truth.TRUE, "as if there were no samples of its own"
+    assert truths(replace(stuck, series={}), saw)[0] is Truth.FALSE
+
+
+@pytest.mark.parametrize(
+    ("there", "here", "truth", "source", "low"),
+    [
+        pytest.param(every(30, 0, 3600, 1200), [0.0, 1.0], Truth.FALSE, "local", 1 / 24, id="this look saw it work"),
+        pytest.param(every(30, 0.9, 3600, 1200), [None], Truth.FALSE, "prometheus", None, id="it worked, then hung"),
+        pytest.param(every(30, 0, 3600, 1200), IDLE_HOUR, Truth.TRUE, "local", 0, id="only this host proves the hour"),
+        pytest.param(every(30, 0, 3630), [0.0, 0.0], Truth.TRUE, "prometheus", 0, id="only Prometheus does"),
+        pytest.param(every(30, 0, 3630), IDLE_HOUR, Truth.TRUE, "prometheus", 0, id="both do: the better one"),
+    ],
+)
+def test_evidence_names_the_source_whose_word_decides(
+    there: list[Sample], here: list[float | None], truth: Truth, source: str, low: float | None
+) -> None:
+    """Not the one that covers more of the window: asked whether the mean is below 3%."""
+    samples, looks = ticks(*here)
+    answers = (Answer("prometheus", {GPU: tuple(there)}), Answer("local", {GPU: tuple(samples)}, TICK, looks=looks))
+    snapshot = Snapshot(NOW, "gpu01", (BOX,), answers={GAUGE.name: answers})
+    found, (piece,) = ask(Clause(GAUGE.name, "below", 0.03), {GAUGE.name: GAUGE}, snapshot, BOX, HOUR)
+    assert (found, piece.truth, piece.reading.source) == (truth, truth, source)
+    assert low is None or piece.reading.low == pytest.approx(low)
+    assert [part.source for part in piece.reading.parts] == ["prometheus", "local"]

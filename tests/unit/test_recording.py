@@ -22,19 +22,21 @@ from ds01_policy.model import (
     Demand,
     Evaluation,
     Gpu,
+    GpuRef,
     History,
     KeepAlive,
     Kind,
     Life,
     MigDevice,
     Mode,
+    Partition,
     Plan,
     Problem,
     Snapshot,
     SourceState,
     Spell,
 )
-from ds01_policy.observe import measure, snapshot
+from ds01_policy.observe import asking, measure, snapshot
 from ds01_policy.observe.envelope import BadQuery, SourceDown
 from ds01_policy.observe.gpus import NoGpuStack
 from ds01_policy.observe.inspected import container_of
@@ -158,7 +160,7 @@ class FakeGpus:
             raise self.kind(self.down)
         devices = (MigDevice("MIG-a", 0, 7, 0), MigDevice("MIG-b", 1, 8, 0))
         gpus = (Gpu("GPU-1", 0, "00000000:09:00.0", 0, "A100", mig_enabled=True, mig_devices=devices), Gpu("GPU-2", 1))
-        return Inventory(gpus, "nvml", ("tried nothing else",), {"GPU-2": 0.25})
+        return Inventory(gpus, "nvml", ("tried nothing else",), {"GPU-2": 0.25}, {"GPU-1/gi7": "it does not say"})
 
 
 class FakeHost:
@@ -256,6 +258,11 @@ HISTORY = History(
         "cpu": {ONE: ((AT.timestamp() - 300.5, 17.25), (AT.timestamp(), 18.0))},
         "gpu": {"GPU-2": ((AT.timestamp(), 0.5),)},
     },
+    partitions={
+        GpuRef("GPU-1"): Partition(("0:MIG-a", "1:MIG-b"), AT - timedelta(minutes=5)),
+        GpuRef("GPU-1", 7): Partition(("MIG-a",), AT - timedelta(minutes=5)),
+        GpuRef("GPU-2"): Partition((), None),
+    },
     writable=False,
     unwritable_why="disk full",
 )
@@ -340,14 +347,14 @@ def test_every_kind_of_error_that_the_engine_tells_apart_comes_back(tmp_path: Pa
     """A class of SourceError that observe catches by name must be raised again, or a replay would take another way."""
     told_apart = {
         name
-        for module in (snapshot, measure)
+        for module in (snapshot, measure, asking)
         for names in re.findall(r"(?:except |isinstance\(\w+, )\(?([\w, ]+)", inspect_module.getsource(module))
         for name in names.replace(" as error", "").split(", ")
         if isinstance(each := getattr(module, name, None), type) and issubclass(each, SourceError)
     } - {"SourceError", "Malformed"}  # Malformed is the engine's own finding about an answer
     assert {"SourceDown", "BadQuery", "NoGpuStack"} <= told_apart
     for name in told_apart:
-        kind = getattr(snapshot, name, None) or getattr(measure, name)
+        kind = getattr(snapshot, name, None) or getattr(asking, name)
         recorder = Recorder(Sources(FakeDocker(), None, FakeGpus("words", kind), FakeHost()), tmp_path / name)
         with pytest.raises(kind, match="words"):
             recorder.sources.gpu.inventory()
@@ -636,6 +643,9 @@ def test_a_damaged_recording_is_named_with_its_file(name: str, text: str | None,
     [
         pytest.param(HISTORY, history_json(HISTORY), id="History"),
         pytest.param(SPELL, history_json(HISTORY)["spells"][0], id="Spell"),
+        pytest.param(
+            Partition(), history_json(HISTORY)["partitions"][0].keys() - {"uuid", "gpu_instance"}, id="Partition"
+        ),
         pytest.param(FakeGpus().inventory(), inventory_json(FakeGpus().inventory()), id="Inventory"),
         pytest.param(Gpu("GPU-1", 0), inventory_json(FakeGpus().inventory())["gpus"][0], id="Gpu"),
         pytest.param(
@@ -658,6 +668,18 @@ def test_values_come_back_as_they_were() -> None:
     assert inventory_of(json.loads(json.dumps(inventory_json(inventory)))) == inventory
     assert stat_of(json.loads(json.dumps(stat_json(FileStat(AT, "a", "b"))))) == FileStat(AT, "a", "b")
     assert stat_of(stat_json(None)) is None
+
+
+def test_a_recording_of_an_earlier_version_still_loads(tmp_path: Path) -> None:
+    """Made before samples, partitions and reasons were recorded: those are then not known."""
+    recorded(tmp_path / "host")
+    history, gpu = (tmp_path / "host" / name for name in ("history.json", "gpu.json"))
+    for path, later in ((history, ("samples", "partitions", "failed")), (gpu, ("utilization", "unmeasured"))):
+        known = json.loads(path.read_text())
+        path.write_text(json.dumps({name: value for name, value in known.items() if name not in later}))
+    again = replay(tmp_path / "host")
+    assert again.history == replace(HISTORY, samples={}, partitions={}, failed={})
+    assert again.sources.gpu.inventory() == replace(FakeGpus().inventory(), utilization={}, unmeasured={})
 
 
 @given(st.text())

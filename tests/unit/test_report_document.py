@@ -120,17 +120,17 @@ def test_says_what_was_found_for_one_container() -> None:
             {
                 "signal": "gpu_utilization", "window_s": 3600, "value": 0.003, "low": 0.003, "high": 0.011,
                 "unit": "ratio", "below": 0.05, "coverage": 0.992, "source": "prometheus", "truth": True,
-                "missing": None, "detail": "",
+                "instead_of": None, "missing": None, "detail": "",
             },
             {
                 "signal": "cpu_usage", "window_s": 3600, "value": 0.001, "low": 0.001, "high": 0.001,
                 "unit": "cores", "below": 0.01, "coverage": 0.992, "source": "prometheus", "truth": True,
-                "missing": None, "detail": "",
+                "instead_of": None, "missing": None, "detail": "",
             },
             {
                 "signal": "network_io", "window_s": 3600, "value": 12.0, "low": 12.0, "high": 12.5,
                 "unit": "bytes_per_s", "below": 10240.0, "coverage": 0.992, "source": "prometheus", "truth": True,
-                "missing": None, "detail": "",
+                "instead_of": None, "missing": None, "detail": "",
             },
         ],
     }  # fmt: skip
@@ -235,7 +235,7 @@ def test_a_threshold_is_keyed_by_its_comparator(comparator: str) -> None:
     evidence: Evidence = replace(QUIET[0], comparator=comparator)
     got = verdict_json(replace(TRAIN_IDLE, evidence=(evidence,)))["evidence"][0]
     assert got[comparator] == 0.05
-    assert len(got) == len(CONTRACT["containers"][0]["rules"][0]["evidence"][0]) + 1  # detail
+    assert len(got) == len(CONTRACT["containers"][0]["rules"][0]["evidence"][0]) + 2  # detail, instead_of
 
 
 @pytest.mark.parametrize(

@@ -66,6 +66,7 @@ def test_preview_in_full() -> None:
 gpu01, Mon 2026-03-02 04:31 (UTC+01:00), preview, mode enforce
 docker up, prometheus up (8 queries), gpu up (via nvml); 7 of 8 GPUs held,
 demand is HIGH
+readings: gpu of 1 container unanswered (stale); the others from prometheus
 
 train  alice (student), GPU 1, running, 111111111111
   why    idle-gpu: idle for 60m: gpu 0.3% < 5%, cpu 0.1% < 1%,

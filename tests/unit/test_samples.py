@@ -8,7 +8,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from ds01_policy.config.load import load
 from ds01_policy.model import GpuRef, JoinKey, Sample
+from ds01_policy.observe.promql import AGO_LABEL, PART_LABEL, TIME, VALUE
 from ds01_policy.observe.samples import counter_samples, gauge_samples, key_of, learn_spacing, merge, merge_counters
 from ds01_policy.signals import Query, Signal
 from ds01_policy.units import Unit
@@ -16,6 +18,7 @@ from ds01_policy.units import Unit
 TRAIN, OTHER = "a1" * 32, "b2" * 32
 A, B = GpuRef("GPU-a"), GpuRef("GPU-b")
 PERCENT = Query("x", devices="whole", scale=0.01, maximum=100)
+PARENT = Query("x", devices="parent")
 RATIO = Query("x", devices="instance", maximum=1.5)
 GPU = Signal("gpu", "gpu", Unit.RATIO, "gauge", "gpu", (PERCENT, RATIO), ceiling=1.0)
 TOTAL = Query("x", time="t")
@@ -28,6 +31,9 @@ WHERE: dict[str, tuple[Signal, Query, dict[str, str], JoinKey | None]] = {
     "an instance, where whole GPUs were asked for": (GPU, PERCENT, {"UUID": "GPU-a", "GPU_I_ID": "7"}, None),
     "an instance": (GPU, RATIO, {"UUID": "GPU-a", "GPU_I_ID": "7"}, GpuRef("GPU-a", 7)),
     "a whole GPU, where instances were asked for": (GPU, RATIO, {"UUID": "GPU-a"}, None),
+    "a whole GPU, for its instances": (GPU, PARENT, {"UUID": "GPU-a"}, A),
+    "an instance that repeats what its GPU says": (GPU, PARENT, {"UUID": "GPU-a", "GPU_I_ID": "7"}, A),
+    "neither": (GPU, PARENT, {"GPU_I_ID": "7"}, None),
     "an instance without a number": (GPU, RATIO, {"UUID": "GPU-a", "GPU_I_ID": "<<<NULL>>>"}, None),
     "an instance with another script's digit": (GPU, RATIO, {"UUID": "GPU-a", "GPU_I_ID": "٧"}, None),
     "an instance with an endless number": (GPU, RATIO, {"UUID": "GPU-a", "GPU_I_ID": "9" * 5000}, None),
@@ -303,3 +309,29 @@ def test_merging_never_understates_an_increase(drawn: list[dict[float, tuple[int
                 upto = [grown for when, grown in merged.items() if when <= time]
                 assert upto
                 assert merged[last_time] - min(upto) >= counter[now][1] - value or min(merged) == last_time
+
+
+SHIPPED = load(None, unix_group=lambda _: None).signals
+QUERIES = [(signal, query) for signal in SHIPPED.values() for query in signal.queries]
+
+
+@pytest.mark.parametrize("raw", ["NaN", "+Inf", "9.223372036854776e18", "-1", "140737488355328"])
+@pytest.mark.parametrize(("signal", "query"), QUERIES, ids=[f"{one.name} {query.devices}" for one, query in QUERIES])
+def test_the_marks_for_no_value_are_no_values_of_any_shipped_metric(signal: Signal, query: Query, raw: str) -> None:
+    """Gauges, counters and witnesses drop and count them; only so many bytes may really have been sent."""
+    key = TRAIN if signal.join == "container" else GpuRef("GPU-a", 7 if query.devices == "instance" else None)
+    labels = {"id": f"/docker/{TRAIN}", "UUID": "GPU-a"} | ({"GPU_I_ID": "7"} if query.devices == "instance" else {})
+    if signal.kind == "gauge":
+        rows: list[Any] = [{"metric": labels, "values": [[1000, raw], [1030, raw]]}]
+        found = gauge_samples(signal, query, rows, {key}, 30, 75)
+        known = found.series[key]
+    else:
+        rows = [
+            {"metric": labels | {AGO_LABEL: ago, PART_LABEL: part}, "value": [0, raw if part == VALUE else when]}
+            for ago, when in (("0", "1030"), ("30", "1000"))
+            for part in (VALUE, TIME)
+        ]
+        found = counter_samples(signal, query, rows, {key})
+        known = found.series.get(key, ())
+    possible = signal.name == "network_io" and raw == "140737488355328"
+    assert (len(known), found.dropped) == ((2, 0) if possible else (0, 2))

@@ -123,6 +123,8 @@ class Host:
                 for gpu in GPUS
             ]
             return QueryResult("matrix", rows)
+        if "DCGM_FI" in promql:  # of the GPUs, this exporter has nothing else
+            return QueryResult("matrix" if promql.endswith("]") else "vector", ())
         return QueryResult(
             "vector",
             [

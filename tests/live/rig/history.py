@@ -49,14 +49,26 @@ class History:
         **labels: str,
     ) -> History:
         """Utilisation: of a whole GPU in percent, of a GPU instance as a ratio (as the profiling metric has it)."""
+        known = self._gpu(uuid, gpu_instance, profile)
+        plain = "DCGM_FI_DEV_GPU_UTIL" if gpu_instance is None else "DCGM_FI_PROF_GR_ENGINE_ACTIVE"
+        return self.gauge(metric or plain, known | labels, pattern, every)
+
+    def energy(
+        self, uuid: str, watts: Pattern, every: float = 30, *, gpu_instance: int | None = None, base: float = 9e9
+    ) -> History:
+        """Energy counter of a GPU that drew so much, in millijoules; a GPU instance's row repeats its parent's."""
+        known = self._gpu(uuid, gpu_instance, "1g.10gb")
+        return self.counter("DCGM_FI_DEV_TOTAL_ENERGY_CONSUMPTION", known, watts, every, base=base, scale=1000)
+
+    def _gpu(self, uuid: str, gpu_instance: int | None, profile: str) -> dict[str, str]:
         index = self._gpu_index.setdefault(uuid, len(self._gpu_index))
         known = {"gpu": str(index), "UUID": uuid, "pci_bus_id": f"00000000:{index + 1:02X}:00.0"}
         known |= {"device": f"nvidia{index}", "modelName": "NVIDIA A100-SXM4-80GB"}
         if gpu_instance is not None:
             known |= {"GPU_I_PROFILE": profile, "GPU_I_ID": str(gpu_instance)}
-        known |= {"Hostname": "gpu01", "DCGM_FI_DRIVER_VERSION": "550.90.07", "instance": "gpu01:9400", "job": "dcgm"}
-        plain = "DCGM_FI_DEV_GPU_UTIL" if gpu_instance is None else "DCGM_FI_PROF_GR_ENGINE_ACTIVE"
-        return self.gauge(metric or plain, known | labels, pattern, every)
+        return known | {
+            "Hostname": "gpu01", "DCGM_FI_DRIVER_VERSION": "550.90.07", "instance": "gpu01:9400", "job": "dcgm",
+        }  # fmt: skip
 
     def cpu(
         self,
@@ -116,12 +128,11 @@ class History:
             total += (rate or 0.0) * scale * (every if points else 0.0)
             if rate is not None:
                 points.append((when, total))
-        return self._add(metric, "counter", labels, points)
+        return self._add(metric, _kind(metric), labels, points)
 
     def points(self, metric: str, labels: dict[str, str], points: Iterable[tuple[float, float]]) -> History:
         """Single samples of any metric, as (seconds from now, value); seconds may be negative."""
-        kind = "counter" if metric.endswith("_total") else "gauge"
-        return self._add(metric, kind, labels, sorted((self.now + offset, value) for offset, value in points))
+        return self._add(metric, _kind(metric), labels, sorted((self.now + offset, value) for offset, value in points))
 
     def openmetrics(self) -> str:
         """Write the text, as promtool reads it."""
@@ -155,6 +166,11 @@ class History:
     def _container(self, container: str, path: str) -> dict[str, str]:
         known = {"id": path.format(id=container), "image": "bb:latest", "name": f"c-{container[:6]}"}
         return known | {"instance": "gpu01:8080", "job": "cadvisor"}
+
+
+def _kind(metric: str) -> str:
+    """Tell what OpenMetrics may call it: a counter's name ends in `_total` there, whatever exporters do."""
+    return "counter" if metric.endswith("_total") else "gauge"
 
 
 def _words(pattern: str, every: float) -> Iterator[float | None]:
