@@ -95,6 +95,14 @@ def check(
 
 
 @app.command()
+def doctor(context: typer.Context, *, json: Json = False) -> None:
+    """Examine this host: is all there that a tick needs, and what to do where not. Changes nothing."""
+    from ds01_policy.cli.examining import doctor as run
+
+    run(context.obj, json=json)
+
+
+@app.command()
 def init(
     directory: Annotated[Path, typer.Argument(help="Where to put the files.", metavar="DIR")],
 ) -> None:

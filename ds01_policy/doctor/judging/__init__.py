@@ -1,0 +1,1 @@
+"""PURE: facts about this host → findings. Asks nobody, reads no clock."""
