@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from ds01_policy.model import Missing, Problem
+from ds01_policy.model import Kind, Missing, Problem
 from ds01_policy.text import plain
 
 if TYPE_CHECKING:
@@ -24,12 +24,21 @@ def conflicts(verdicts: Iterable[Verdict]) -> list[Problem]:
     for verdict in verdicts:
         for piece in verdict.evidence:
             reading, container = piece.reading, verdict.container
-            if reading.missing is Missing.CONFLICT:
+            if reading.missing is Missing.CONFLICT and not _in_passing(verdict, reading):
                 about = found.setdefault((piece.label, reading.sides), {})
                 gpus = ", ".join(dict.fromkeys(ref.uuid for ref in container.gpus.refs))
                 whom = f"{plain(container.name)} ({container.short})" + (f" on {gpus}" if gpus else "")
                 about.setdefault(container.id, (whom, reading))
     return [_problem(label, sides, list(about.values())) for (label, sides), about in found.items()]
+
+
+def _in_passing(verdict: Verdict, reading: Reading) -> bool:
+    """Whether two sources of one metric differ about somebody who is not found idle anyway.
+
+    Whoever has just begun or ended work is seen by one of them first, by looks that are minutes apart.
+    """
+    sources = {str(part.source) for part in reading.parts}
+    return verdict.kind is Kind.CLEAR and set(reading.sides) <= sources
 
 
 def _problem(label: str, sides: tuple[str, ...], about: list[tuple[str, Reading]]) -> Problem:

@@ -139,6 +139,18 @@ class Memory:
         except (LedgerError, AuditError) as error:
             raise self._lost(error) from error
 
+    def files(self) -> tuple[Ledger, Audit]:
+        """Give both, open, to who writes other things into them than decisions.
+
+        Raises:
+            LedgerError: when they were not opened.
+
+        """
+        try:
+            return self._opened()
+        except MemoryLost as lost:
+            raise LedgerError("ledger_io", str(lost)) from lost
+
     def close(self) -> None:
         """Let go of both files."""
         if self._ledger is not None:

@@ -1,6 +1,7 @@
 """The engine's own metrics, as a text file for node_exporter's textfile collector.
 
-Owns names, labels and the file. A label's values come from the program or from the policy, never from a container.
+Owns names, labels and the file. A label's values come from the program, the policy or the driver, never from a
+container.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from ds01_policy.tick import Report
 
 LAST_SUCCESS = "ds01_policy_last_success_timestamp_seconds"
+GPU_LIMIT = 256  # GPUs of one host; their UUIDs come from the driver
 Labels = tuple[tuple[str, str], ...]
 Samples = dict[Labels, float]
 
@@ -63,6 +65,11 @@ def families(
     judged = [verdict for verdict in report.evaluation.verdicts if verdict.kind is not Kind.OFF]
     unknown = sum(verdict.kind is Kind.UNKNOWN for verdict in judged) / len(judged) if judged else 0.0
     withheld = Counter(each.held_by for each in report.plan.decisions)
+    strangers: Counter[tuple[str, ...]] = Counter()
+    memory: Counter[tuple[str, ...]] = Counter()
+    for process in report.snapshot.host_processes:
+        strangers[process.gpu,] += 1
+        memory[process.gpu,] += process.memory_bytes or 0
     up = {name: float(state.up) for name, state in report.snapshot.sources.items()}
     readings: Counter[tuple[str, ...]] = Counter()
     for each in answered(report.evaluation.verdicts):
@@ -89,11 +96,21 @@ def families(
         "ds01_policy_budget_withheld": ("Decisions that the budget withholds.", {(): float(withheld[HeldBy.BUDGET])}),
         "ds01_policy_gpus": ("GPUs and GPU instances of the host.", {(): float(report.evaluation.demand.gpus)}),
         "ds01_policy_gpus_held": ("Those that are spoken for.", {(): float(report.evaluation.demand.held)}),
+        "ds01_policy_host_processes": ("Processes on a GPU that belong to no container.", _by_gpu(strangers)),
+        "ds01_policy_host_process_memory_bytes": ("What they hold of its memory, as far as known.", _by_gpu(memory)),
+        "ds01_policy_gpu_unfit": (
+            "GPUs that were found bad after a container had left them.",
+            _by(("gpu",), {(gpu,): 1.0 for gpu in sorted(report.history.unfit)[:GPU_LIMIT]}),
+        ),
     }
 
 
 def _by(names: tuple[str, ...], counts: Mapping[tuple[str, ...], float]) -> Samples:
     return {tuple(zip(names, values, strict=True)): float(number) for values, number in sorted(counts.items())}
+
+
+def _by_gpu(counts: Mapping[tuple[str, ...], float]) -> Samples:
+    return _by(("gpu",), dict(sorted(counts.items())[:GPU_LIMIT]))
 
 
 def text(told: Mapping[str, tuple[str, Samples]]) -> str:

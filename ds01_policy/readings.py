@@ -63,8 +63,13 @@ def _together(found: Sequence[Reading]) -> Reading | None:
         return replace(main, low=low, high=high, missing=Missing.CONFLICT, detail=detail, sides=sides, parts=parts)
     if whole is not None:
         return replace(main, low=low, high=high, parts=parts)
-    details = (f"{reading.source}: {reading.detail}" for reading in found if reading.detail)
+    details = (_said_by(reading) for reading in found if reading.detail)
     return replace(main, low=low, high=high, missing=found[0].missing, detail="; ".join(details), parts=parts)
+
+
+def _said_by(reading: Reading) -> str:
+    """Name the source of a complaint, where it does not name itself."""
+    return reading.detail if reading.detail.startswith(f"{reading.source} ") else f"{reading.source}: {reading.detail}"
 
 
 def span_text(reading: Reading) -> str:

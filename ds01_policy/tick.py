@@ -11,7 +11,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Protocol
 
 from ds01_policy.evaluate import evaluate
-from ds01_policy.model import Decision, History, Kind, Plan, Problem
+from ds01_policy.model import Decision, History, Kind, Plan, Problem, Status
 from ds01_policy.observe.fallback import further
 from ds01_policy.observe.snapshot import DockerDown, Observed, observe
 from ds01_policy.plan import make_plan
@@ -19,7 +19,8 @@ from ds01_policy.plan import make_plan
 if TYPE_CHECKING:
     from datetime import datetime
 
-    from ds01_policy.model import Container, Demand, Evaluation, Mode, Outcome, Snapshot, Verdict
+    from ds01_policy.act.epilog.held import Held, Result
+    from ds01_policy.model import Container, Demand, Evaluation, Mode, Outcome, Snapshot, Unfit, Verdict
     from ds01_policy.observe.ports import Sources
     from ds01_policy.policy import Policy
 
@@ -54,6 +55,16 @@ class Actuator(Protocol):
         """Carry out every enforced decision; never raises for one container."""
 
 
+class Aftermath(Protocol):
+    """What is done for containers that have ended by any hand, and what is known of the GPUs they left."""
+
+    def catch_up(self) -> Sequence[tuple[Held, Result]]:
+        """Run the epilogs that are owed, as many as fit into a tick. Raises MemoryLost."""
+
+    def unfit(self) -> Mapping[str, Unfit]:
+        """Tell which GPUs are unfit now. Raises MemoryLost."""
+
+
 @dataclass(frozen=True, slots=True)
 class Report:
     """All that one tick found and did."""
@@ -64,6 +75,7 @@ class Report:
     history: History
     outcomes: tuple[Outcome, ...] = ()
     problems: tuple[Problem, ...] = ()
+    epilogs: tuple[tuple[Held, Result], ...] = ()  # of containers that ended by whichever hand since the last tick
 
 
 def look(policy: Policy, sources: Sources, at: datetime, history: History, mode: Mode | None = None) -> Report:
@@ -71,7 +83,7 @@ def look(policy: Policy, sources: Sources, at: datetime, history: History, mode:
     observed = observe(policy, sources, at, history)
     evaluation = evaluate(policy, observed.snapshot, observed.demand)
     plan = make_plan(policy, observed.snapshot, evaluation, history, mode)
-    return Report(observed.snapshot, evaluation, plan, history)
+    return Report(observed.snapshot, evaluation, plan, history, problems=unfit_problems(history))
 
 
 def tick(
@@ -81,8 +93,10 @@ def tick(
     actuator: Actuator,
     clock: Callable[[], datetime],
     mode: Mode | None = None,
+    *,
+    aftermath: Aftermath | None = None,
 ) -> Report:
-    """Observe, decide, write down, act.
+    """Observe, decide, write down, act; then see to what containers that ended by any hand have left behind.
 
     Raises:
         DockerDown: nothing could be observed, nothing was done.
@@ -106,10 +120,45 @@ def tick(
     known = replace(history, samples=further(history.samples, observed.sampled))  # the second look follows the first
     recheck = partial(still_due, policy, sources, clock, known, observed.demand)
     outcomes = actuator.carry_out([decision for decision in plan.decisions if decision.enforced], recheck)
-    if memory.lost:
-        problems.append(Problem("ledger", memory.lost))
-        history = replace(history, writable=False, unwritable_why=memory.lost)
-    return Report(observed.snapshot, evaluation, plan, history, tuple(outcomes), tuple(problems))
+    if observed.lost_everything:
+        aftermath = None  # to a wrong daemon every container is gone
+    epilogs, history, found = _afterwards(aftermath, history, memory.lost)
+    return Report(observed.snapshot, evaluation, plan, history, tuple(outcomes), (*problems, *found), epilogs)
+
+
+def _afterwards(
+    aftermath: Aftermath | None, history: History, lost: str
+) -> tuple[tuple[tuple[Held, Result], ...], History, list[Problem]]:
+    """See to what containers have left behind, unless that could not be written down."""
+    epilogs: tuple[tuple[Held, Result], ...] = ()
+    if aftermath is not None and history.writable and not lost:
+        try:
+            epilogs = tuple(aftermath.catch_up())
+            history = replace(history, unfit=aftermath.unfit())
+        except MemoryLost as error:
+            lost = str(error)
+    problems = []
+    if lost:
+        problems.append(Problem("ledger", lost))
+        history = replace(history, writable=False, unwritable_why=lost)
+    # Nobody could look at what a container left: that is tried anew.
+    failed = ((held, result) for held, result in epilogs if result.status is Status.FAILED)
+    problems += [
+        Problem("epilog_failed", f"{held.name} ({held.container[:12]}): {result.detail}") for held, result in failed
+    ]
+    return epilogs, history, [*problems, *unfit_problems(history)]
+
+
+def unfit_problems(history: History) -> tuple[Problem, ...]:
+    """Say which GPUs are unfit, since when and why, and what clears that."""
+    return tuple(
+        Problem(
+            "unfit_gpu",
+            f"{gpu} is unfit since {one.since:%Y-%m-%d %H:%M} UTC: {one.why}; a later epilog that finds it well clears "
+            f"that; once you have seen to it yourself: ds01-policy epilog --gpu {gpu} --clear",
+        )
+        for gpu, one in sorted(history.unfit.items())
+    )
 
 
 def still_due(

@@ -5,7 +5,7 @@ Owns which hands a tick has. Decides nothing.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import closing, suppress
 from dataclasses import dataclass, replace
 from datetime import timedelta
@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ds01_policy.act.dry_run import DryRun
+from ds01_policy.cli.aftermath import Aftermath, epilog_once
 from ds01_policy.cli.exits import Exit, fail
 from ds01_policy.cli.wiring import now
 from ds01_policy.limits import limit_for
@@ -27,8 +28,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from ds01_policy.cli.wiring import Progress, World
-    from ds01_policy.model import Decision, Evaluation, Mode, Outcome, Plan
-    from ds01_policy.observe.nvidia_smi_query import GpuStatus
+    from ds01_policy.model import Decision, Evaluation, Mode, Outcome, Plan, Status
     from ds01_policy.observe.snapshot import Observed
     from ds01_policy.policy import Policy
     from ds01_policy.tick import Recheck
@@ -51,7 +51,9 @@ def locked_tick(policy: Policy, world: World, mode: Mode, progress: Progress) ->
                 retain=policy.settings.local_samples.retain,
             )
             with closing(memory):
-                return tick(policy, world.sources, memory, _Hands(policy, memory, world, progress), now, mode)
+                hands = _Hands(policy, memory, world, progress)
+                aftermath = Aftermath(policy, world.sources.docker, memory.files, mode)
+                return tick(policy, world.sources, memory, hands, now, mode, aftermath=aftermath)
     except Held as held:
         fail(Exit.LOCKED, [str(held)])
     except LockError as error:
@@ -116,7 +118,6 @@ class _Hands:
             return []
         from ds01_policy.act.carry_out import DockerActuator
         from ds01_policy.act.docker import Engine
-        from ds01_policy.act.epilog import Epilog
         from ds01_policy.act.notify import Notifier
 
         settings = self.policy.settings
@@ -126,22 +127,30 @@ class _Hands:
             self.memory,
             now,
             self._grace,
-            Epilog(self._gpus),
+            self._epilog(),
         )
         names = ", ".join(sorted({decision.container.name for decision in decisions}))
         self.progress.say(f"acting on {names} …"[:100])
         return actuator.carry_out(decisions, recheck)
 
-    def _gpus(self) -> Mapping[str, GpuStatus] | str:
-        from ds01_policy.observe.nvidia_smi import ask
-        from ds01_policy.observe.nvidia_smi_query import parse_query
+    def _epilog(self) -> Callable[[Decision], tuple[Status, str]]:
+        """Build the epilog of decisions: each life once, whoever else comes to it."""
+        from ds01_policy.act.epilog.held import Held as HeldGpus
+        from ds01_policy.observe.docker import EngineDocker
 
-        settings = self.policy.settings
-        try:
-            found = parse_query(ask(settings.gpu.nvidia_smi, ("-q", "-x"), settings.epilog.timeout))
-        except SourceError as error:
-            return str(error)
-        return {gpu.uuid: gpu for gpu in found.gpus}
+        # A connection of its own: decisions are carried out in threads.
+        docker = EngineDocker(self.policy.settings.docker.url, self.policy.settings.docker.timeout.total_seconds())
+        once = epilog_once(self.policy, self.memory.files, "evaluate", docker, hands=True, decided=True)
+        began = now()
+
+        def run(decision: Decision) -> tuple[Status, str]:
+            it = decision.container
+            ended = began if it.state in ALIVE else it.finished_at
+            held = HeldGpus(it.id, it.name, it.started_at, ended, it.gpus.refs, it.gpus.unclear)
+            result = once.run(held, it.owner)
+            return result.status, result.detail
+
+        return run
 
     def _grace(self, decision: Decision) -> timedelta:
         try:

@@ -147,3 +147,31 @@ def record(
     from ds01_policy.cli.looking_back import record as run
 
     run(context.obj, directory)
+
+
+@app.command()
+def epilog(
+    context: typer.Context,
+    *,
+    container: Annotated[str | None, typer.Option(help="An ended container: its name or id.", metavar="ID")] = None,
+    gpu: Annotated[str | None, typer.Option(help="Only look at this GPU.", metavar="UUID")] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Look and tell, end and reset nothing.")] = False,
+    clear: Annotated[bool, typer.Option("--clear", help="Note that you have seen to an unfit GPU.")] = False,
+    json: Json = False,
+) -> None:
+    """Check what an ended container has left on its GPUs."""
+    from ds01_policy.cli.by_hand import epilog as run
+
+    run(context.obj, container=container, gpu=gpu, dry_run=dry_run, clear=clear, json=json)
+
+
+@app.command()
+def watch(
+    context: typer.Context,
+    *,
+    once: Annotated[bool, typer.Option("--once", help="See to what is owed now, and end.")] = False,
+) -> None:
+    """Check the GPUs of containers as they end, by whichever hand."""
+    from ds01_policy.cli.watching import watch as run
+
+    run(context.obj, once=once)

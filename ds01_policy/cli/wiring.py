@@ -80,9 +80,12 @@ def world_of(options: Options, policy: Policy) -> World:
 def live_sources(policy: Policy) -> Sources:
     """Open Docker, Prometheus, the driver and the host."""
     from ds01_policy.observe.docker import EngineDocker
+    from ds01_policy.observe.gpu_tasks import HostTasks
     from ds01_policy.observe.gpus import HostGpus
     from ds01_policy.observe.local import HostCounters
+    from ds01_policy.observe.processes import Processes
     from ds01_policy.observe.prometheus import LivePrometheus
+    from ds01_policy.observe.statuses import HostStatuses
 
     settings = policy.settings
     docker = EngineDocker(settings.docker.url, settings.docker.timeout.total_seconds())
@@ -93,7 +96,9 @@ def live_sources(policy: Policy) -> Sources:
             return engine.stats(container)
 
     prometheus = LivePrometheus(settings.prometheus) if settings.prometheus is not None else None
-    return Sources(docker, prometheus, HostGpus(settings.gpu), LocalHost(), HostCounters(stats))
+    # A host of its own: its thread may hang in a directory service, and users' names are kept there.
+    tasks = HostTasks(HostStatuses(settings.gpu), Processes(host=LocalHost()), settings.gpu.timeout)
+    return Sources(docker, prometheus, HostGpus(settings.gpu), LocalHost(), HostCounters(stats), tasks)
 
 
 def page() -> Page:

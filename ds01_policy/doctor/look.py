@@ -40,7 +40,7 @@ def look_around(policy: Policy, sources: Sources, at: datetime) -> Look:
         DockerDown: when Docker does not answer.
 
     """
-    return Look(observe(policy, replace(sources, prometheus=None), at, History()).snapshot)
+    return Look(observe(policy, replace(sources, prometheus=None, tasks=None), at, History()).snapshot)
 
 
 def measured(policy: Policy, seen: Look, source: PrometheusSource, at: datetime) -> list[Problem]:

@@ -12,8 +12,9 @@ from contextlib import contextmanager, suppress
 from datetime import timedelta
 from typing import TYPE_CHECKING, Self
 
-from ds01_policy.ledger import actions, inventory, partitions, samples, schema, spells
+from ds01_policy.ledger import actions, epilogs, inventory, lookup, partitions, samples, schema, spells, unfit
 from ds01_policy.ledger.actions import Intent
+from ds01_policy.ledger.epilogs import Claimant, EndedLife, Told
 from ds01_policy.ledger.schema import LedgerError
 from ds01_policy.model import History
 
@@ -22,9 +23,22 @@ if TYPE_CHECKING:
     from datetime import datetime
     from pathlib import Path
 
-    from ds01_policy.model import Action, Decision, Evaluation, Life, LocalSeries, Mode, Outcome, Plan, Snapshot, Status
+    from ds01_policy.model import (
+        Action,
+        Container,
+        Decision,
+        Evaluation,
+        Life,
+        LocalSeries,
+        Mode,
+        Outcome,
+        Plan,
+        Snapshot,
+        Status,
+        Unfit,
+    )
 
-__all__ = ["RETENTION", "Intent", "Ledger", "LedgerError"]
+__all__ = ["RETENTION", "Claimant", "EndedLife", "Intent", "Ledger", "LedgerError", "Told"]
 
 # Ticks, actions and ended lives older than this are dropped.
 RETENTION = timedelta(days=90)
@@ -73,6 +87,7 @@ class Ledger:
             connection.execute(
                 "INSERT INTO ticks (at, mode, digest) VALUES (?, ?, ?)", (schema.stamp(at), mode.value, digest)
             )
+            epilogs.known_since(connection, at)
 
     def history(self, reach: timedelta | None = None) -> History:
         """Tell what earlier ticks left behind; of ticks, the last one that was written down whole.
@@ -92,6 +107,7 @@ class Ledger:
                 failed=actions.failed(connection, last_at - FORGIVEN) if last_at else {},
                 partitions=partitions.load(connection),
                 samples={} if reach is None else samples.latest(connection, reach.total_seconds()),
+                unfit=unfit.unfit(connection),
             )
 
     def lives(self) -> Mapping[str, Life]:
@@ -168,6 +184,82 @@ class Ledger:
         with self._writing() as connection:
             actions.resolve(connection, intent, status, detail, at)
 
+    # ── epilogs, and what is told between two ticks ──────────────────────────────────────────────────────────────────
+
+    def remember(self, container: Container, at: datetime) -> None:
+        """Write down the life that a look at one container showed, between two ticks."""
+        with self._writing() as connection:
+            epilogs.known_since(connection, at)
+            inventory.remember(connection, container, at)
+
+    def vanished(self, container: str, at: datetime) -> None:
+        """Write down that a container is gone, seen at `at`."""
+        with self._writing() as connection:
+            inventory.vanished(connection, container, at)
+
+    def going_on(self) -> Mapping[str, datetime]:
+        """Tell which lives of GPU containers have not ended as far as is known: container id → when it started."""
+        with self._reading() as connection:
+            return inventory.going_on(connection)
+
+    def ended_lives(self, at: datetime, container: str | None = None) -> list[EndedLife]:
+        """List ended lives of GPU containers (or of this one) that are owed an epilog, the newest first."""
+        with self._writing() as connection:
+            return epilogs.owed(connection, at, container)
+
+    def claim(self, container: str, started_at: datetime, who: Claimant, at: datetime) -> bool:
+        """Take the epilog of one life. False: it is done, was tried often enough, or somebody else is at it.
+
+        Of any number of processes that ask at once, one is told True.
+        """
+        with self._writing() as connection:
+            return epilogs.claim(connection, container, started_at, who, at)
+
+    def finished(self, container: str, started_at: datetime, status: Status, detail: str, at: datetime) -> None:
+        """Write down what became of a claimed epilog."""
+        with self._writing() as connection:
+            epilogs.finish(connection, container, started_at, status, detail, at)
+
+    def release(self, container: str, started_at: datetime) -> None:
+        """Give a claim back: nothing was begun."""
+        with self._writing() as connection:
+            epilogs.release(connection, container, started_at)
+
+    def named(self, text: str) -> list[EndedLife]:
+        """List the newest life of each container whose id begins so or that was called so, the newest first."""
+        with self._reading() as connection:
+            return lookup.lives_named(connection, text)
+
+    def told(self, container: str, started_at: datetime) -> Told | None:
+        """Tell what is known of the epilog of one life; None: nobody began it."""
+        with self._reading() as connection:
+            return epilogs.told(connection, container, started_at)
+
+    def mark_unfit(self, uuid: str, why: str, at: datetime) -> bool:
+        """Note that a GPU is unfit; False: it was so already, and only the reason is renewed."""
+        with self._writing() as connection:
+            return unfit.mark(connection, uuid, why, at)
+
+    def mark_fit(self, uuid: str, how: str, at: datetime) -> bool:
+        """Note what made a GPU fit again; False: it was not unfit."""
+        with self._writing() as connection:
+            return unfit.clear(connection, uuid, how, at)
+
+    def unfit(self) -> Mapping[str, Unfit]:
+        """Tell which GPUs are unfit, by UUID."""
+        with self._reading() as connection:
+            return unfit.unfit(connection)
+
+    def watched(self, until: datetime) -> None:
+        """Write down the time of the last event that was seen to."""
+        with self._writing() as connection:
+            epilogs.note(connection, "watched_until", until)
+
+    def watched_until(self) -> datetime | None:
+        """Tell the time of the last event that was seen to; None: nobody has watched."""
+        with self._reading() as connection:
+            return epilogs.noted(connection, "watched_until")
+
     # ── transactions ─────────────────────────────────────────────────────────────────────────────────────────────────
 
     @contextmanager
@@ -204,3 +296,5 @@ def _prune(connection: sqlite3.Connection, before: str) -> None:
     connection.execute("DELETE FROM actions WHERE status IS NOT NULL AND intent_at < ?", (before,))
     connection.execute("DELETE FROM inventory WHERE last_seen < ?", (before,))
     connection.execute("DELETE FROM partitions WHERE seen < ?", (before,))
+    connection.execute("DELETE FROM epilogs WHERE claimed_at < ?", (before,))
+    connection.execute("DELETE FROM unfit WHERE fit_at < ?", (before,))

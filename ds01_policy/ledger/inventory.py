@@ -30,8 +30,9 @@ _UPSERT = """
     ON CONFLICT (container, started_at) DO UPDATE SET
         name = :name, image = :image, owner = :owner, owner_via = :owner_via, owner_group = :owner_group, type = :type,
         gpus = CASE WHEN :gpus_unclear != '' AND :gpus = '[]' THEN gpus ELSE :gpus END,
-        gpus_via = :gpus_via, gpus_unclear = :gpus_unclear, last_seen = :at, ended_at = :ended_at
-"""  # what was known of the GPUs outlives a driver that cannot be asked for a while
+        gpus_via = :gpus_via, gpus_unclear = :gpus_unclear, last_seen = max(last_seen, :at),
+        ended_at = CASE WHEN :ended_at IS NULL AND ended_at > :at THEN ended_at ELSE :ended_at END
+"""  # what was known of the GPUs outlives a driver that cannot be asked for a while; a later end outlives an older look
 
 
 def lives(connection: sqlite3.Connection) -> dict[str, Life]:
@@ -61,12 +62,48 @@ def observe(connection: sqlite3.Connection, snapshot: Snapshot) -> None:
             _close(connection, previous, container)
         connection.execute(_UPSERT, _row(container, running_since(container, previous), snapshot.at))
     listed = {container.id for container in snapshot.containers}
-    unended = connection.execute("SELECT container FROM inventory WHERE ended_at IS NULL").fetchall()
+    unended = connection.execute(
+        # What somebody saw after this look cannot be missing from it.
+        "SELECT container FROM inventory WHERE ended_at IS NULL AND last_seen <= ?",
+        (stamp(snapshot.at),),
+    ).fetchall()
     connection.executemany(
         # When it ended is not known; that it was there when last seen is.
         "UPDATE inventory SET ended_at = last_seen WHERE container = ? AND ended_at IS NULL",
         [(container,) for (container,) in unended if container not in listed],
     )
+
+
+def remember(connection: sqlite3.Connection, container: Container, at: datetime) -> None:
+    """Write down the life that one container shows, between two ticks; of others this look says nothing."""
+    if container.started_at is None:
+        return
+    row = connection.execute(
+        "SELECT max(started_at), running_since, last_seen, ended_at FROM inventory WHERE container = ?", (container.id,)
+    ).fetchone()
+    previous = None
+    if row[0] is not None:
+        started, since, seen, ended_at = row
+        previous = Life(container.id, instant(started), instant(since), instant(seen), instant_or_none(ended_at))
+    if previous is not None and previous.ended_at is None and previous.started_at < container.started_at:
+        _close(connection, previous, container)
+    connection.execute(_UPSERT, _row(container, running_since(container, previous), at))
+
+
+def vanished(connection: sqlite3.Connection, container: str, at: datetime) -> None:
+    """End whatever life of a container is still open: it is gone, and that was seen at `at`."""
+    connection.execute(
+        "UPDATE inventory SET ended_at = max(last_seen, ?) WHERE container = ? AND ended_at IS NULL",
+        (stamp(at), container),
+    )
+
+
+def going_on(connection: sqlite3.Connection) -> dict[str, datetime]:
+    """Tell which lives of GPU containers have not ended as far as is known: by container id, when they started."""
+    rows = connection.execute(
+        "SELECT container, max(started_at) FROM inventory WHERE ended_at IS NULL AND gpus_via != '' GROUP BY container"
+    )
+    return {container: instant(started) for container, started in rows}
 
 
 def _close(connection: sqlite3.Connection, previous: Life, container: Container) -> None:

@@ -89,4 +89,28 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
             PRIMARY KEY (uuid, gpu_instance)
         ) WITHOUT ROWID""",
     ),
+    (  # who is at the epilog of which life and what came of it; unfit GPUs; times that have no row of their own
+        """CREATE TABLE epilogs (
+            container TEXT NOT NULL,
+            started_at TEXT NOT NULL,
+            holder TEXT NOT NULL,
+            claimed_at TEXT NOT NULL,
+            tries INTEGER NOT NULL,
+            hands INTEGER NOT NULL,
+            status TEXT,
+            detail TEXT NOT NULL DEFAULT '',
+            finished_at TEXT,
+            PRIMARY KEY (container, started_at)
+        ) WITHOUT ROWID""",
+        """CREATE TABLE unfit (
+            id INTEGER PRIMARY KEY,
+            gpu TEXT NOT NULL,
+            since TEXT NOT NULL,
+            why TEXT NOT NULL,
+            fit_at TEXT,
+            how TEXT
+        )""",
+        "CREATE UNIQUE INDEX unfit_now ON unfit (gpu) WHERE fit_at IS NULL",
+        "CREATE TABLE moments (what TEXT PRIMARY KEY, at TEXT NOT NULL) WITHOUT ROWID",
+    ),
 )

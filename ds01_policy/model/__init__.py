@@ -12,7 +12,15 @@ from ds01_policy.model.decision import (
     Outcome,
     Plan,
     Spell,
+    Unfit,
     Verdict,
+)
+from ds01_policy.model.gpu_status import (
+    GpuProcess,
+    GpuStatus,
+    GpuStatuses,
+    MigSlot,
+    Xid,
 )
 from ds01_policy.model.host import (
     Container,
@@ -34,6 +42,10 @@ from ds01_policy.model.measurement import (
     Reading,
     Sample,
     Snapshot,
+)
+from ds01_policy.model.tasks import (
+    HostProcess,
+    HostTask,
 )
 from ds01_policy.model.words import (
     ALIVE,
@@ -61,9 +73,14 @@ __all__ = [
     "Evidence",
     "Gpu",
     "GpuClaim",
+    "GpuProcess",
     "GpuRef",
+    "GpuStatus",
+    "GpuStatuses",
     "HeldBy",
     "History",
+    "HostProcess",
+    "HostTask",
     "JoinKey",
     "KeepAlive",
     "Kind",
@@ -71,6 +88,7 @@ __all__ = [
     "LimitValue",
     "LocalSeries",
     "MigDevice",
+    "MigSlot",
     "Missing",
     "Mode",
     "Mount",
@@ -85,6 +103,8 @@ __all__ = [
     "Spell",
     "State",
     "Status",
+    "Unfit",
     "Verdict",
+    "Xid",
     "weakest",
 ]

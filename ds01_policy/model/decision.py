@@ -125,6 +125,14 @@ class Life:
 
 
 @dataclass(frozen=True, slots=True)
+class Unfit:
+    """A GPU that was found bad after a container had left it."""
+
+    since: datetime
+    why: str  # what the newest look found
+
+
+@dataclass(frozen=True, slots=True)
 class History:
     """What earlier ticks left behind."""
 
@@ -137,5 +145,6 @@ class History:
     failed: Mapping[str, datetime] = field(default_factory=dict)  # container id → when ending it last came to nothing
     samples: LocalSeries = field(default_factory=dict)  # as far back as the longest window reaches
     partitions: Mapping[GpuRef, Partition] = field(default_factory=dict)  # of GPUs and GPU instances, when last listed
+    unfit: Mapping[str, Unfit] = field(default_factory=dict)  # by UUID of the GPU
     writable: bool = True
     unwritable_why: str = ""

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from ds01_policy.logic import Truth
 from ds01_policy.model.host import Container, Gpu, GpuRef, SourceState
+from ds01_policy.model.tasks import HostProcess
 from ds01_policy.model.words import Missing, Problem
 
 if TYPE_CHECKING:
@@ -109,3 +110,4 @@ class Snapshot:
     answers: Mapping[str, tuple[Answer, ...]] = field(default_factory=dict)  # by signal, best source first
     sources: Mapping[str, SourceState] = field(default_factory=dict)
     problems: tuple[Problem, ...] = ()
+    host_processes: tuple[HostProcess, ...] = ()  # on GPUs and of no container, the most memory first; only shown

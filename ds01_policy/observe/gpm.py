@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from ds01_policy.model import GpuRef
 from ds01_policy.observe import nvml_reader
-from ds01_policy.observe.nvml import ask, words_of
+from ds01_policy.observe.nvml import call, words_of
 from ds01_policy.observe.ports import Inventory, SourceError
 from ds01_policy.text import plain
 
@@ -43,7 +43,7 @@ def measured(inventory: Inventory, timeout: timedelta) -> Inventory:
     if not made_of:
         return unmeasured(inventory, "")
     try:
-        entries = _by_ref(ask("instances", timeout))
+        entries = _by_ref(call(("instances",), timeout))
     except SourceError as error:
         note = f"how busy MIG instances are could not be read: {error}"
         return unmeasured(replace(inventory, notes=(*inventory.notes, note)), str(error))

@@ -6,11 +6,12 @@ Owns which commands are run, what their exit codes mean, and how their two answe
 from __future__ import annotations
 
 import os
+import re
 from typing import TYPE_CHECKING
 
 from ds01_policy.model import Gpu, MigDevice
 from ds01_policy.observe.bounded import Finished, NotInstalled, run
-from ds01_policy.observe.nvidia_smi_list import ListedGpu, Listing, is_remark, parse_list
+from ds01_policy.observe.nvidia_smi_list import UUID, ListedGpu, Listing, is_remark, parse_list
 from ds01_policy.observe.nvidia_smi_query import GpuStatus, Query, parse_query
 from ds01_policy.observe.ports import Inventory, SourceError
 from ds01_policy.observe.unreadable import Unreadable, with_stand_ins
@@ -19,8 +20,20 @@ from ds01_policy.text import plain
 if TYPE_CHECKING:
     from datetime import timedelta
 
-__all__ = ["GpuStatus", "Listing", "NotInstalled", "Query", "ask", "inventory", "join", "parse_list", "parse_query"]
+__all__ = [
+    "GpuStatus",
+    "Listing",
+    "NotInstalled",
+    "Query",
+    "ask",
+    "inventory",
+    "join",
+    "parse_list",
+    "parse_query",
+    "reset",
+]
 
+RESET = "nvidia-smi --gpu-reset"
 REBOOT = "reboot, or reload the kernel module"
 _CODES = {
     2: "this nvidia-smi does not know the option",
@@ -68,11 +81,28 @@ def ask(command: str, arguments: tuple[str, ...], timeout: timedelta) -> str:
 
     """
     name = " ".join(("nvidia-smi", *arguments))
-    environment = {"PATH": os.environ.get("PATH", os.defpath), "LC_ALL": "C"}
-    finished = run((command, *arguments), timeout=timeout, env=environment, name=name)
+    finished = run((command, *arguments), timeout=timeout, env=_environment(), name=name)
     if not _is_an_answer(finished):
         raise SourceError(_failure(finished, name))
     return "\n".join([*filter(is_remark, finished.err.splitlines()), finished.out])
+
+
+def reset(command: str, uuid: str, timeout: timedelta) -> None:
+    """Reset one GPU: everything on it is lost. Whether that may be done, the caller has made sure of.
+
+    Raises:
+        SourceError: when it is refused or fails, or did not end in time and may still be going on.
+
+    """
+    if not re.fullmatch(UUID, uuid):  # without a GPU's name the command resets all of them
+        raise SourceError(f"{plain(uuid, 80)} is no GPU's UUID: nothing was reset")
+    finished = run((command, "--gpu-reset", "-i", uuid), timeout=timeout, env=_environment(), name=RESET)
+    if finished.code != 0:
+        raise SourceError(_failure(finished, RESET))
+
+
+def _environment() -> dict[str, str]:
+    return {"PATH": os.environ.get("PATH", os.defpath), "LC_ALL": "C"}
 
 
 def _is_an_answer(finished: Finished) -> bool:

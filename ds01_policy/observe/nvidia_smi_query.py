@@ -10,10 +10,13 @@ import re
 from dataclasses import dataclass, field
 from xml.etree import ElementTree as ET
 
+from ds01_policy.model import GpuProcess, GpuStatus, MigSlot
 from ds01_policy.observe.nvidia_smi_list import UUID, Remarks, pci_bus_id, remarks_of
 from ds01_policy.observe.ports import SourceError
 from ds01_policy.observe.unreadable import Unreadable
 from ds01_policy.text import plain
+
+__all__ = ["GpuProcess", "GpuStatus", "MigSlot", "Query", "parse_query"]
 
 COMMAND = "nvidia-smi -q -x"
 IMITATED = "a process name imitates its output: `ps -eo pid,user,args | grep '</process_name>'` finds whose"
@@ -42,55 +45,6 @@ _FACTOR = {"B": 1, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30}
 _PERCENT = re.compile(r"([0-9]{1,3}) ?%")
 _SWITCH = {"Enabled": True, "Disabled": False, "Yes": True, "No": False}
 _TROUBLE = ("GPU is lost", "Unknown Error", "GPU requires", "GPU is inaccessible")
-
-
-@dataclass(frozen=True, slots=True)
-class MigSlot:
-    """Which instances one MIG device is made of. The XML does not tell its UUID."""
-
-    index: int  # 0-based per GPU, the same as in `nvidia-smi -L`
-    gpu_instance: int
-    compute_instance: int
-
-
-@dataclass(frozen=True, slots=True)
-class GpuProcess:
-    """A process on a GPU, as the command tells it. The name is written by users: hostile text."""
-
-    pid: int  # on the host
-    kind: str  # C, G, C+G, M+C; empty before driver 352
-    name: str
-    used_memory_bytes: int | None
-    gpu_instance: int | None = None
-    compute_instance: int | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class GpuStatus:
-    """One GPU. None, or empty: the driver does not say.
-
-    `processes` holds every process the command printed. It may hold more: a name that imitates the output adds
-    entries, and nothing in the text tells them apart. So ask the kernel about a process before acting on it.
-    """
-
-    uuid: str
-    pci_bus_id: str = ""
-    minor: int | None = None
-    name: str = ""
-    mig_current: bool | None = None
-    mig_pending: bool | None = None
-    mig: tuple[MigSlot, ...] = ()
-    utilization_ratio: float | None = None
-    memory_used_bytes: int | None = None
-    memory_total_bytes: int | None = None
-    processes: tuple[GpuProcess, ...] | None = None  # None: no list, or one that a name made unreadable
-    display_active: bool | None = None
-    persistence_mode: bool | None = None
-    recovery_action: str = ""  # "none", "reset", "reboot", "drain p2p", "drain and reset"
-    remap_pending: bool | None = None
-    remap_failure: bool | None = None
-    ecc_uncorrected: int | None = None  # errors since the driver was loaded
-    trouble: str = ""  # what stands in place of readings: "GPU is lost"
 
 
 @dataclass(frozen=True, slots=True)

@@ -46,7 +46,7 @@ def inventory(timeout: timedelta) -> Inventory:
         SourceError: when the library fails, hangs or crashes, or no GPU can be read though there are some.
 
     """
-    answer = ask("inventory", timeout)
+    answer = call(("inventory",), timeout)
     try:
         read = [_gpu(entry) for entry in answer["gpus"]]
         used = {entry["uuid"]: entry["utilization"] for entry in answer["gpus"] if "error" not in entry}
@@ -60,8 +60,8 @@ def inventory(timeout: timedelta) -> Inventory:
     return Inventory(with_stand_ins(gpus, unreadable), "nvml", tuple(map(str, unreadable)), utilization)
 
 
-def ask(question: str, timeout: timedelta) -> dict[str, Any]:
-    """Put one question of nvml_reader.py to the library.
+def call(arguments: tuple[str, ...], timeout: timedelta) -> dict[str, Any]:
+    """Run the child once (`arguments` as nvml_reader.py takes them) and return what NVML answered.
 
     Raises:
         NoLibrary: when libnvidia-ml.so.1 is not there.
@@ -69,7 +69,7 @@ def ask(question: str, timeout: timedelta) -> dict[str, Any]:
 
     """
     # -P: what lies in the directory somebody happens to stand in is not imported.
-    finished = run((sys.executable, "-P", _reader(), question), timeout=timeout, env=os.environ, name="NVML")
+    finished = run((sys.executable, "-P", _reader(), *arguments), timeout=timeout, env=os.environ, name="NVML")
     answer = _json(finished)
     if "error" in answer:
         kind = NoLibrary if answer["error"] == LIBRARY_NOT_FOUND else SourceError
@@ -109,7 +109,7 @@ def _gpu(entry: dict[str, Any]) -> Gpu | Unreadable:
 
 
 def words_of(answer: dict[str, Any]) -> str:
-    """Say in words what an answer of {error, text} means."""
+    """Say what an error of NVML means, for the admin."""
     text = plain(str(answer.get("text", "")), 160)
     means = _MEANINGS.get(answer["error"], "")
     return f"{text} (code {answer['error']})" + (f": {means}" if means else "")

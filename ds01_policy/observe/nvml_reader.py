@@ -10,6 +10,7 @@ import contextlib
 import json
 import math
 import os
+import runpy
 import sys
 import time
 from collections.abc import Callable
@@ -224,7 +225,17 @@ def _percent(nvml: Any, look: _Look) -> None:
 _QUESTIONS: dict[str, Callable[[Any], Json]] = {"inventory": inventory, "instances": instances}
 
 
-def _answer(question: str) -> Json:
+def _asked() -> Callable[[Any], Json]:
+    """Find what is asked: one of the questions above, or what the `ask` of the file named answers to the rest."""
+    what, *arguments = sys.argv[1:] or ["inventory"]
+    if what in _QUESTIONS:
+        return _QUESTIONS[what]
+    ask = runpy.run_path(what)["ask"]
+    return lambda nvml: ask(nvml, arguments)
+
+
+def _answer() -> Json:
+    ask = _asked()
     try:
         import pynvml
     except ImportError as error:
@@ -232,7 +243,7 @@ def _answer(question: str) -> Json:
     try:
         pynvml.nvmlInit()
         try:
-            return _QUESTIONS[question](pynvml)
+            return ask(pynvml)
         finally:
             with contextlib.suppress(pynvml.NVMLError):  # it says nothing about the answer
                 pynvml.nvmlShutdown()
@@ -241,15 +252,11 @@ def _answer(question: str) -> Json:
 
 
 def main() -> None:
-    """Answer one question, of which GPUs there are where none is named.
-
-    On standard output, where nothing the library prints can get in between.
-    """
-    question = sys.argv[1] if len(sys.argv) > 1 else "inventory"
+    """Answer one question on standard output, where nothing the library prints can get in between."""
     answer = os.dup(1)
     os.dup2(2, 1)
     with os.fdopen(answer, "w", encoding="utf-8") as out:
-        json.dump(_answer(question), out)
+        json.dump(_answer(), out)
 
 
 if __name__ == "__main__":

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from ds01_policy.model import Gpu
+    from ds01_policy.model import Gpu, GpuStatuses, HostTask
 
 Json = dict[str, Any]
 
@@ -65,6 +65,14 @@ class Counters:
     notes: tuple[str, ...] = ()  # what could not be counted, and why
 
 
+@dataclass(frozen=True, slots=True)
+class OnGpus:
+    """Who is on the host's GPUs. Of each GPU only its processes are told; those that ended meanwhile are left out."""
+
+    statuses: GpuStatuses
+    tasks: Mapping[int, HostTask] = field(default_factory=dict)  # by PID; one that may not be looked at is not in it
+
+
 class DockerSource(Protocol):
     """The engine's raw JSON. Every call has a timeout."""
 
@@ -112,12 +120,23 @@ class LocalSource(Protocol):
         """Count for these containers; each with its first process on the host. Raises SourceError where none can be."""
 
 
+class TaskSource(Protocol):
+    """The driver and the kernel, asked together who is on the GPUs."""
+
+    def look(self) -> OnGpus:
+        """List every GPU's processes. Raises SourceError, in a bounded time, where they cannot be listed."""
+
+
 @dataclass(frozen=True, slots=True)
 class Sources:
-    """Everything a tick can ask. `prometheus` None: switched off in settings; `local` None: not in this recording."""
+    """Everything a tick can ask.
+
+    `prometheus` None: switched off in settings; `local`, `tasks` None: not in this recording, or not asked for.
+    """
 
     docker: DockerSource
     prometheus: PrometheusSource | None
     gpu: GpuSource
     host: HostSource
     local: LocalSource | None = None
+    tasks: TaskSource | None = None

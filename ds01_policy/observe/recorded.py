@@ -2,7 +2,7 @@
 
 Owns names, layout and JSON text. Asks no source.
 
-{meta,gpu,host,local,history}.json · docker/{containers,stat}.json · docker/inspect/ID12.json · prometheus/NN-NAME.json
+{meta,gpu,host,local,tasks,history}.json · docker/{containers,stat,inspect/ID12}.json · prometheus/NN-NAME.json
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from ds01_policy.model import History
 from ds01_policy.observe.envelope import BadQuery, SourceDown
 from ds01_policy.observe.gpus import NoGpuStack
 from ds01_policy.observe.ports import SourceError, SourceSlow
+from ds01_policy.observe.recorded_tasks import on_gpus_json, on_gpus_of
 from ds01_policy.observe.recorded_values import (
     counters_json,
     counters_of,
@@ -44,7 +45,7 @@ if TYPE_CHECKING:
 SCHEMA = 1
 
 # What was asked: ("containers",), ("inspect", id), ("stat", id, path), ("query", promql, time), ("inventory",),
-# ("counters",), ("uid", pid), ("user", uid).
+# ("counters",), ("tasks",), ("uid", pid), ("user", uid).
 Question = tuple[str, ...]
 
 
@@ -140,6 +141,8 @@ def files_of(recording: Recording) -> dict[str, str]:
         files["gpu.json"] = kept.json(inventory_json)
     for kept in asked.get("counters", {}).values():
         files["local.json"] = kept.json(counters_json)
+    for kept in asked.get("tasks", {}).values():
+        files["tasks.json"] = kept.json(on_gpus_json)
     files["host.json"] = {
         "uid_of_process": {pid: kept.answer for (_, pid), kept in asked.get("uid", {}).items()},
         "user_of_uid": {uid: kept.answer for (_, uid), kept in asked.get("user", {}).items()},
@@ -256,6 +259,10 @@ def _counters(value: Json, name: str) -> _Found:
     return {("counters",): _kept(value, name, counters_of)}
 
 
+def _tasks(value: Json, name: str) -> _Found:
+    return {("tasks",): _kept(value, name, on_gpus_of)}
+
+
 def _host(value: Json, name: str) -> _Found:
     processes, users = value["uid_of_process"], value["user_of_uid"]
     return {
@@ -275,5 +282,6 @@ _READERS: dict[str, Callable[[Any, str], _Found]] = {
     r"prometheus/[^/]+\.json": _query,
     r"gpu\.json": _inventory,
     r"local\.json": _counters,
+    r"tasks\.json": _tasks,
     r"host\.json": _host,
 }

@@ -8,7 +8,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from ds01_policy.model import Gpu, GpuRef, History, Kind, Life, MigDevice, Mode, Partition, Spell
+from ds01_policy.model import Gpu, GpuRef, History, Kind, Life, MigDevice, Mode, Partition, Spell, Unfit
 from ds01_policy.observe.ports import Counters, FileStat, Inventory, QueryResult
 
 if TYPE_CHECKING:
@@ -153,6 +153,7 @@ def history_json(history: History) -> Json:
             kind: {key: [list(sample) for sample in samples] for key, samples in sorted(by_key.items())}
             for kind, by_key in sorted(history.samples.items())
         },
+        "unfit": {gpu: {"since": time_json(one.since), "why": one.why} for gpu, one in sorted(history.unfit.items())},
     }
 
 
@@ -189,6 +190,7 @@ def history_of(value: Json) -> History:
             GpuRef(each["uuid"], each["gpu_instance"]): Partition(tuple(each["devices"]), _maybe_time(each["since"]))
             for each in value.get("partitions", ())
         },
+        unfit={gpu: Unfit(time_of(one["since"]), str(one["why"])) for gpu, one in value.get("unfit", {}).items()},
         writable=bool(value["writable"]),
         unwritable_why=str(value["unwritable_why"]),
     )

@@ -28,8 +28,10 @@ if TYPE_CHECKING:
         Inventory,
         Json,
         LocalSource,
+        OnGpus,
         PrometheusSource,
         QueryResult,
+        TaskSource,
     )
     from ds01_policy.observe.recorded import Question
 
@@ -58,6 +60,7 @@ class Recorder:
             gpu=_Gpu(self._tape, sources.gpu),
             host=_Host(self._tape, sources.host),
             local=None if sources.local is None else _Local(self._tape, sources.local),
+            tasks=None if sources.tasks is None else _Tasks(self._tape, sources.tasks),
         )
 
     def finish(self, at: datetime, history: History, versions: Mapping[str, str]) -> None:
@@ -144,6 +147,14 @@ class _Local:
 
     def counters(self, pids: Mapping[str, int]) -> Counters:
         return self._tape.take(("counters",), lambda: self._inner.counters(pids))
+
+
+class _Tasks:
+    def __init__(self, tape: _Tape, inner: TaskSource) -> None:
+        self._tape, self._inner = tape, inner
+
+    def look(self) -> OnGpus:
+        return self._tape.take(("tasks",), self._inner.look)
 
 
 class _Host:

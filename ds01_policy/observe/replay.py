@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from ds01_policy.model import History
-    from ds01_policy.observe.ports import Counters, FileStat, Inventory, Json, QueryResult
+    from ds01_policy.observe.ports import Counters, FileStat, Inventory, Json, OnGpus, QueryResult
     from ds01_policy.observe.recorded import Question, Recording
 
 
@@ -50,7 +50,8 @@ def replay(directory: Path) -> Replay:
     tape = _Tape(recording)
     prometheus = _Prometheus(tape) if recording.has_prometheus else None
     local = _Local(tape) if recording.has_local else None
-    sources = Sources(_Docker(tape), prometheus, _Gpu(tape), _Host(tape, recording.host), local)
+    tasks = _Tasks(tape) if ("tasks",) in recording.kept else None  # recordings of 0.1 have none
+    sources = Sources(_Docker(tape), prometheus, _Gpu(tape), _Host(tape, recording.host), local, tasks)
     return Replay(sources, recording.at, recording.host, recording.history, tape.mismatches, tape)
 
 
@@ -122,6 +123,15 @@ class _Local:
 
     def counters(self, pids: Mapping[str, int]) -> Counters:  # noqa: ARG002  those of then were counted
         found: Counters = self._tape.answer(("counters",), "what containers have used")
+        return found
+
+
+class _Tasks:
+    def __init__(self, tape: _Tape) -> None:
+        self._tape = tape
+
+    def look(self) -> OnGpus:
+        found: OnGpus = self._tape.answer(("tasks",), "who is on the GPUs")
         return found
 
 

@@ -13,6 +13,7 @@ from ds01_policy.demand import demand_of
 from ds01_policy.evaluate import evaluate
 from ds01_policy.exceptions import wanting_keep_alive
 from ds01_policy.gpu_claim import claim
+from ds01_policy.host_processes import host_processes
 from ds01_policy.identity import identify
 from ds01_policy.lives import running_since
 from ds01_policy.model import KeepAlive, Problem, Snapshot, SourceState
@@ -28,8 +29,8 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Iterable
     from datetime import datetime
 
-    from ds01_policy.model import Answer, Container, Demand, History
-    from ds01_policy.observe.ports import Inventory, Json, Sources
+    from ds01_policy.model import Answer, Container, Demand, History, HostProcess
+    from ds01_policy.observe.ports import Inventory, Json, OnGpus, Sources
     from ds01_policy.policy import Policy
 
 # So many inspects may run into the timeout in one tick.
@@ -63,7 +64,8 @@ def observe(
 ) -> Observed:
     """Ask all sources, at one instant.
 
-    With `only`, looks at those containers alone (a fresh look before acting); `demand` is then given.
+    With `only`, looks at those containers alone (a fresh look before acting); `demand` is then given, and who is on the
+    GPUs beside containers is not asked.
 
     Raises:
         DockerDown: when Docker does not answer.
@@ -71,11 +73,15 @@ def observe(
     """
     problems: list[Problem] = []
     with ThreadPoolExecutor(
-        1
+        2
     ) as aside:  # the driver is another process that takes its time: Docker need not wait for it
         driver = aside.submit(sources.gpu.inventory)
-        answers_of_docker = _inspect_all(sources, at, only, problems)
+        on_gpus = aside.submit(sources.tasks.look) if sources.tasks is not None and only is None else None
+        ids = _listed(sources, at, only)
+        answers_of_docker = _inspect_all(sources, ids, problems)
         inventory, gpu_state = _inventory(driver, problems)
+        without_stack = isinstance(driver.exception(), NoGpuStack)  # which is said: it need not be said twice
+        strangers = _host_processes(on_gpus, ids, at, [] if without_stack else problems)
     containers = _containers(policy, sources, history, inventory, answers_of_docker, problems)
     states = {"docker": SourceState(up=True)}
     lost = only is None and not containers and history.last_running >= SUSPICIOUSLY_MANY
@@ -88,7 +94,7 @@ def observe(
     divided = {**history.partitions, **partitions(gpus, history.partitions, at)}
     containers = [replace(one, gpus=dated(one.gpus, one.started_at, divided)) for one in containers]
     demand = demand or demand_of(policy, containers, gpus, at)
-    snapshot = Snapshot(at, sources.host.name(), tuple(containers), gpus)
+    snapshot = Snapshot(at, sources.host.name(), tuple(containers), gpus, host_processes=strangers)
     asked = questions(policy, snapshot, demand)
     sampled = here = None
     if sources.local is not None:  # before Prometheus, which may take its time: counters go on meanwhile
@@ -119,12 +125,34 @@ def _inventory(asked: Future[Inventory], problems: list[Problem]) -> tuple[Inven
     return inventory, SourceState(up=True, extra={"via": inventory.via})
 
 
-def _inspect_all(sources: Sources, at: datetime, only: Collection[str] | None, problems: list[Problem]) -> list[Json]:
-    """Ask Docker about every container; one that cannot be read costs itself only."""
+def _host_processes(
+    asked: Future[OnGpus] | None, ids: Collection[str], at: datetime, problems: list[Problem]
+) -> tuple[HostProcess, ...]:
+    """Find out who is on the GPUs and of no container that Docker lists; what is not known costs one problem."""
+    if asked is None:
+        return ()
     try:
-        ids = _in_turn([str(entry["Id"]) for entry in sources.docker.containers()], at) if only is None else list(only)
+        found = asked.result()
+    except SourceError as error:
+        problems.append(Problem("gpu_processes_unknown", f"who is on the GPUs cannot be listed: {error}"))
+        return ()
+    unlisted = [uuid for uuid, status in found.statuses.gpus.items() if status.processes is None]
+    unlisted += found.statuses.unreadable
+    if unlisted:
+        detail = f"the driver does not list who is on {len(unlisted)} of {found.statuses.count} GPUs: "
+        problems.append(Problem("gpu_processes_unknown", detail + "; ".join(unlisted)))
+    return host_processes(found.statuses, found.tasks, ids, at)
+
+
+def _listed(sources: Sources, at: datetime, only: Collection[str] | None) -> list[str]:
+    try:
+        return _in_turn([str(entry["Id"]) for entry in sources.docker.containers()], at) if only is None else list(only)
     except (SourceError, KeyError) as error:
         raise DockerDown(str(error)) from error
+
+
+def _inspect_all(sources: Sources, ids: list[str], problems: list[Problem]) -> list[Json]:
+    """Ask Docker about every container; one that cannot be read costs itself only."""
     found = []
     slow = 0
     for number, container_id in enumerate(ids):
@@ -158,7 +186,7 @@ def _containers(
     containers = []
     for raw in answers:
         try:
-            containers.append(_container(policy, sources, history, inventory, raw, problems))
+            containers.append(identified(policy, sources, history, inventory, raw, problems))
         except SourceError as error:
             problems.append(_unreadable(str(raw.get("Id")), error))
     return containers
@@ -170,7 +198,7 @@ def _in_turn(ids: list[str], at: datetime) -> list[str]:
     return ids[start:] + ids[:start]
 
 
-def _container(
+def identified(
     policy: Policy, sources: Sources, history: History, inventory: Inventory | None, raw: Json, problems: list[Problem]
 ) -> Container:
     """Join Docker's facts with who it belongs to and what it may use."""

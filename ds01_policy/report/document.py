@@ -21,6 +21,7 @@ if TYPE_CHECKING:
         Decision,
         Evaluation,
         Evidence,
+        HostProcess,
         LimitValue,
         Mode,
         Outcome,
@@ -76,6 +77,7 @@ def document(  # noqa: PLR0913  one argument a part of the document
         ],
         "plan": [decision_json(decision) for decision in decisions],
         "outcomes": [outcome_json(outcome) for outcome in outcomes if rule is None or outcome.decision in kept],
+        "host_processes": [host_process_json(each) for each in snapshot.host_processes],
         "problems": [
             {"code": problem.code, "detail": problem.detail}
             for problem in all_problems(snapshot, evaluation, plan, problems)
@@ -167,6 +169,21 @@ def outcome_json(outcome: Outcome) -> Json:
         "detail": outcome.detail,
         "delivered": outcome.delivered,
         "at": instant(outcome.at),
+    }
+
+
+def host_process_json(process: HostProcess) -> Json:
+    """Describe one process that is on a GPU and of no container. What is not known is null."""
+    return {
+        "pid": process.pid,
+        "user": process.user or None,
+        "uid": process.uid,
+        "command": process.command or None,
+        "gpu": process.gpu,
+        "gpu_instance": process.gpu_instance,
+        "memory_bytes": process.memory_bytes,
+        "started_at": instant(process.started_at),
+        "place": process.place or None,
     }
 
 

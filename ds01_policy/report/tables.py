@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from ds01_policy.logic import Truth
 from ds01_policy.model import Kind, Mode
 from ds01_policy.report.document import all_problems
+from ds01_policy.report.gpu_processes import gpu_processes
 from ds01_policy.report.layout import columns, fit, gpu_words, pad, source_words, wrap
 from ds01_policy.report.sources import answered, in_words
 from ds01_policy.report.words import STYLES, reason, what
@@ -53,6 +54,7 @@ def table(tick: Tick, page: Page, clock: Clock, *, all_: bool = False, rule: str
         _header(tick, page, clock, verdicts),
         _due(tick, page, clock, verdicts, decisions),
         _rest(tick, page, clock, verdicts, decisions, all_=all_, rule=rule),
+        gpu_processes(tick.snapshot, page, clock),
         _problems(tick, page),
         _summary(tick, page, verdicts, decisions, rule),
     ]

@@ -273,7 +273,7 @@ def test_the_document_is_the_contract_s(recorded: Replay) -> None:
     document: dict[str, Any] = json.loads(run("preview", "--json"))
     assert list(document) == [
         "schema", "command", "at", "host", "mode", "policy", "sources", "demand", "containers", "plan", "outcomes",
-        "problems",
+        "host_processes", "problems",
     ]  # fmt: skip
     assert document["at"] == recorded.at.isoformat().replace("+00:00", "Z")
     assert document["sources"]["gpu"] == {"up": True, "via": "nvidia-smi"}

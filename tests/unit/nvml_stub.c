@@ -354,3 +354,216 @@ int nvmlGpmMetricsGet(struct gpm_metrics *metrics) {
     metrics->metric.value = percent ? strtod(percent, NULL) : 0;
     return SUCCESS;
 }
+
+/* ── health and processes ─────────────────────────────────────────────────────────────────────────────────────────── *
+ *
+ * NVML_STUB_HEALTH="NAME=NUMBER@GPU …" (@GPU may be left out) gives: memory (MiB used), reserved (MiB), display,
+ *   persistence, recovery, remap_pending, remap_failure, ecc, links (active NVLinks), ports (NVLink ports), fabric.
+ *   What is not named is not supported, but memory (4), reserved (500) and persistence (0).
+ * NVML_STUB_PROCESSES="PID:KIND:MIB:GPU[:GI:CI] …": KIND is C, G or M; MIB `-` is not available.
+ */
+enum { INSUFFICIENT_SIZE = 7, VERSION_MISMATCH = 25 };
+enum { MIB = 1 << 20 };
+
+/* Whether NAME has a number of its own for this GPU. */
+static int told(const char *name, int gpu, long long *answer) {
+    size_t length = strlen(name);
+    for (const char *at = getenv("NVML_STUB_HEALTH"); at && *at; at += strcspn(at, " "), at += *at == ' ') {
+        if (strncmp(at, name, length) != 0 || at[length] != '=')
+            continue;
+        char *rest;
+        long long number = strtoll(at + length + 1, &rest, 10);
+        if (*rest == '@' && atoi(rest + 1) != gpu)
+            continue;
+        *answer = number;
+        return 1;
+    }
+    return 0;
+}
+
+static int one_told(const char *name, int gpu, unsigned *answer) {
+    long long number;
+    if (!told(name, gpu, &number))
+        return NOT_SUPPORTED;
+    *answer = (unsigned)number;
+    return SUCCESS;
+}
+
+static long long told_or(const char *name, int gpu, long long otherwise) {
+    long long number;
+    return told(name, gpu, &number) ? number : otherwise;
+}
+
+int nvmlDeviceGetHandleByUUID(const char *uuid, struct handle **device) {
+    SCRIPT(ANY);
+    for (unsigned index = 0; index < count(); index++)
+        if (strcmp(gpus[index].uuid, uuid) == 0)
+            return nvmlDeviceGetHandleByIndex_v2(index, device);
+    return NOT_FOUND;
+}
+
+/* nvmlMemory_t, nvmlMemory_v2_t */
+struct memory {
+    unsigned long long total, free, used;
+};
+struct memory_v2 {
+    unsigned version;
+    unsigned long long total, reserved, free, used;
+};
+enum { TOTAL = 40960 };
+
+int nvmlDeviceGetMemoryInfo(struct handle *device, struct memory *memory) {
+    SCRIPT(device->gpu);
+    long long used = told_or("memory", device->gpu, 4) + told_or("reserved", device->gpu, 500);
+    memory->total = (unsigned long long)TOTAL * MIB;
+    memory->used = (unsigned long long)used * MIB;
+    memory->free = memory->total - memory->used;
+    return SUCCESS;
+}
+
+int nvmlDeviceGetMemoryInfo_v2(struct handle *device, struct memory_v2 *memory) {
+    SCRIPT(device->gpu);
+    if (memory->version != (sizeof *memory | 2u << 24))
+        return VERSION_MISMATCH;
+    memory->total = (unsigned long long)TOTAL * MIB;
+    memory->used = (unsigned long long)told_or("memory", device->gpu, 4) * MIB;
+    memory->reserved = (unsigned long long)told_or("reserved", device->gpu, 500) * MIB;
+    memory->free = memory->total - memory->used - memory->reserved;
+    return SUCCESS;
+}
+
+/* nvmlProcessInfo_v2_t, which is also v3's */
+struct process {
+    unsigned pid;
+    unsigned long long memory;
+    unsigned gpu_instance, compute_instance;
+};
+
+static int list(const struct handle *device, char kind, unsigned *size, struct process *processes) {
+    const unsigned none = 0xffffffffu;
+    unsigned found = 0;
+    for (const char *at = getenv("NVML_STUB_PROCESSES"); at && *at; at += strcspn(at, " "), at += *at == ' ') {
+        unsigned pid, gpu, instance = none, compute = none;
+        char its, memory[24];
+        if (sscanf(at, "%u:%c:%23[0-9-]:%u:%u:%u", &pid, &its, memory, &gpu, &instance, &compute) < 4)
+            continue;
+        if (its != kind || (int)gpu != device->gpu)
+            continue;
+        if (device->slot != ANY &&
+            (slot_of(device)->gpu_instance != instance || slot_of(device)->compute_instance != compute))
+            continue;
+        if (processes && found < *size) {
+            int own = device->slot != ANY; /* a MIG device does not name itself */
+            unsigned long long used = memory[0] == '-' ? ~0ull : strtoull(memory, NULL, 10) * MIB;
+            processes[found] = (struct process){pid, used, own ? none : instance, own ? none : compute};
+        }
+        found++;
+    }
+    int fits = found == 0 || (processes && found <= *size);
+    *size = found;
+    return fits ? SUCCESS : INSUFFICIENT_SIZE;
+}
+
+#define LIST(function, kind)                                                                   \
+    int function(struct handle *device, unsigned *size, struct process *processes) {           \
+        int code = device->slot == ANY ? scripted(__func__, device->gpu) : SUCCESS;            \
+        return code != SUCCESS ? code : list(device, kind, size, processes);                   \
+    }
+
+LIST(nvmlDeviceGetComputeRunningProcesses_v3, 'C')
+LIST(nvmlDeviceGetComputeRunningProcesses_v2, 'C')
+LIST(nvmlDeviceGetGraphicsRunningProcesses_v3, 'G')
+LIST(nvmlDeviceGetGraphicsRunningProcesses_v2, 'G')
+LIST(nvmlDeviceGetMPSComputeRunningProcesses_v3, 'M')
+LIST(nvmlDeviceGetMPSComputeRunningProcesses_v2, 'M')
+
+int nvmlDeviceGetDisplayActive(struct handle *device, unsigned *active) {
+    SCRIPT(device->gpu);
+    return one_told("display", device->gpu, active);
+}
+
+int nvmlDeviceGetPersistenceMode(struct handle *device, unsigned *mode) {
+    SCRIPT(device->gpu);
+    *mode = (unsigned)told_or("persistence", device->gpu, 0);
+    return SUCCESS;
+}
+
+int nvmlDeviceSetPersistenceMode(struct handle *device, unsigned mode) {
+    char what[40];
+    snprintf(what, sizeof what, "persistence %d %s", device->gpu, mode ? "on" : "off");
+    scripted(what, device->gpu); /* for the log */
+    SCRIPT(device->gpu);
+    return SUCCESS;
+}
+
+int nvmlDeviceGetRemappedRows(struct handle *device, unsigned *corrected, unsigned *uncorrected, unsigned *pending,
+                              unsigned *failure) {
+    SCRIPT(device->gpu);
+    long long number;
+    if (!told("remap_pending", device->gpu, &number) && !told("remap_failure", device->gpu, &number))
+        return NOT_SUPPORTED;
+    *corrected = *uncorrected = 0;
+    *pending = (unsigned)told_or("remap_pending", device->gpu, 0);
+    *failure = (unsigned)told_or("remap_failure", device->gpu, 0);
+    return SUCCESS;
+}
+
+int nvmlDeviceGetTotalEccErrors(struct handle *device, int error, int counter, unsigned long long *errors) {
+    SCRIPT(device->gpu);
+    long long number;
+    if (!told("ecc", device->gpu, &number))
+        return NOT_SUPPORTED;
+    *errors = error == 1 && counter == 0 ? (unsigned long long)number : 999; /* uncorrected, volatile */
+    return SUCCESS;
+}
+
+/* nvmlFieldValue_t */
+struct field {
+    unsigned id, scope;
+    long long time, latency;
+    int type, code;
+    union {
+        unsigned whole;
+        unsigned long long longest;
+    } value;
+};
+
+int nvmlDeviceGetFieldValues(struct handle *device, int size, struct field *fields) {
+    SCRIPT(device->gpu);
+    for (int index = 0; index < size; index++) {
+        fields[index].type = 1; /* NVML_VALUE_TYPE_UNSIGNED_INT */
+        fields[index].value.longest = 0xffffffff00000000ull; /* what a wider read would see */
+        fields[index].code = fields[index].id == 230 ? one_told("recovery", device->gpu, &fields[index].value.whole)
+                                                     : NOT_SUPPORTED;
+    }
+    return SUCCESS;
+}
+
+int nvmlDeviceGetNvLinkState(struct handle *device, unsigned link, unsigned *active) {
+    SCRIPT(device->gpu);
+    long long links = told_or("links", device->gpu, 0), ports = told_or("ports", device->gpu, links);
+    if (ports == 0)
+        return NOT_SUPPORTED;
+    if (link >= ports)
+        return INVALID_ARGUMENT;
+    *active = link < links;
+    return SUCCESS;
+}
+
+/* nvmlGpuFabricInfo_t */
+struct fabric {
+    unsigned char cluster[16];
+    int status;
+    unsigned clique;
+    unsigned char state;
+};
+
+int nvmlDeviceGetGpuFabricInfo(struct handle *device, struct fabric *info) {
+    SCRIPT(device->gpu);
+    long long state;
+    if (!told("fabric", device->gpu, &state))
+        return NOT_SUPPORTED;
+    memset(info, 0, sizeof *info);
+    info->state = (unsigned char)state;
+    return SUCCESS;
+}

@@ -248,7 +248,7 @@ def test_an_instance_that_is_not_what_the_inventory_lists_has_no_value(script: S
 
 def test_without_instances_nobody_is_asked(monkeypatch: pytest.MonkeyPatch) -> None:
     """No second process, no wait; a GPU whose MIG mode is on has no instance to tell of, and says so."""
-    monkeypatch.setattr(gpm, "ask", pytest.fail)
+    monkeypatch.setattr(gpm, "call", pytest.fail)
     whole, empty = Gpu("GPU-a", 0), Gpu("GPU-b", 1, mig_enabled=True)
     found = measured(Inventory((whole, empty), "nvml", ("a note",), {"GPU-a": 0.5}), TEN)
     assert found == Inventory(
@@ -288,7 +288,7 @@ def test_an_answer_of_another_shape_costs_values_only(monkeypatch: pytest.Monkey
 def test_a_value_of_another_kind_is_none(monkeypatch: pytest.MonkeyPatch, percent: str) -> None:
     """Not even one that Python would count with."""
     entry = json.loads(f'{{"gpu": "GPU-b", "gpu_instance": 1, "devices": ["MIG-x"], "percent": {percent}}}')
-    monkeypatch.setattr(gpm, "ask", lambda *_: {"instances": [entry]})
+    monkeypatch.setattr(gpm, "call", lambda *_: {"instances": [entry]})
     gpu = Gpu("GPU-b", 0, mig_enabled=True, mig_devices=(MigDevice("MIG-x", 0, 1, 0),))
     assert measured(Inventory((gpu,), "nvml"), TEN).utilization == {}
 

@@ -107,7 +107,8 @@ def long_pieces(draw: Any, busy: str) -> str:
     minutes = draw(st.lists(st.integers(6, 70), min_size=1, max_size=6))
     values = [draw(st.sampled_from(["0", "0", "4", busy])) for _ in minutes]
     end = draw(st.sampled_from(["0x60", "0x70", "0x45", "0x6"]))
-    return "0x180 " + " ".join(f"{value}x{length}" for value, length in zip(values, minutes, strict=True)) + f" {end}"
+    pieces = " ".join(f"{value}x{length}" for value, length in zip(values, minutes, strict=True))
+    return f"0x180 {pieces} {end}"
 
 
 def thin(draw: Any, answer: Answer, *, newest_stay: bool) -> Answer:

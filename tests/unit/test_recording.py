@@ -35,6 +35,7 @@ from ds01_policy.model import (
     Snapshot,
     SourceState,
     Spell,
+    Unfit,
 )
 from ds01_policy.observe import asking, measure, snapshot
 from ds01_policy.observe.envelope import BadQuery, SourceDown
@@ -263,6 +264,7 @@ HISTORY = History(
         GpuRef("GPU-1", 7): Partition(("MIG-a",), AT - timedelta(minutes=5)),
         GpuRef("GPU-2"): Partition((), None),
     },
+    unfit={"GPU-2": Unfit(AT - timedelta(days=1), "it fell off the bus")},
     writable=False,
     unwritable_why="disk full",
 )
@@ -665,6 +667,8 @@ def test_values_come_back_as_they_were() -> None:
     inventory = FakeGpus().inventory()
     assert history_of(json.loads(json.dumps(history_json(HISTORY)))) == HISTORY
     assert history_of(json.loads(json.dumps(history_json(History())))) == History()
+    older = {key: value for key, value in history_json(HISTORY).items() if key not in ("unfit", "samples", "failed")}
+    assert history_of(older) == replace(HISTORY, unfit={}, samples={}, failed={})
     assert inventory_of(json.loads(json.dumps(inventory_json(inventory)))) == inventory
     assert stat_of(json.loads(json.dumps(stat_json(FileStat(AT, "a", "b"))))) == FileStat(AT, "a", "b")
     assert stat_of(stat_json(None)) is None
