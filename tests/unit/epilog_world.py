@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -22,6 +23,8 @@ MIB, GIB = 2**20, 2**30
 DOCKER = {MINE: f"0::/system.slice/docker-{MINE}.scope\n", OTHER: f"0::/docker/{OTHER}\n"}
 DEAF = "import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN); print(flush=True); input()"
 PLAIN = "print(flush=True); input()"
+
+Start = Callable[..., subprocess.Popen[bytes]]
 
 
 def ago(seconds: float) -> datetime:
@@ -203,3 +206,18 @@ def spawn(code: str = PLAIN) -> subprocess.Popen[bytes]:
     assert process.stdout is not None
     process.stdout.readline()
     return process
+
+
+@contextmanager
+def spawning() -> Iterator[Start]:
+    """Start real processes, all of which are gone afterwards."""
+    started: list[subprocess.Popen[bytes]] = []
+
+    def one(*args: str) -> subprocess.Popen[bytes]:
+        started.append(spawn(*args))
+        return started[-1]
+
+    yield one
+    for process in started:
+        process.kill()
+        process.communicate()

@@ -111,3 +111,9 @@ def stub_library(directory: Path) -> Path:
     flags = ("-std=c11", "-D_DEFAULT_SOURCE", "-Wall", "-Wextra", "-Werror", "-shared", "-fPIC")
     subprocess.run((compiler, *flags, str(HERE / "nvml_stub.c"), "-o", str(target)), check=True, timeout=60)
     return directory
+
+
+def put_in_the_way(library: Path, monkeypatch: pytest.MonkeyPatch, log: Path) -> None:
+    """Have the loader find the stand-in, which writes each call down."""
+    monkeypatch.setenv("LD_LIBRARY_PATH", str(library))
+    monkeypatch.setenv("NVML_STUB_LOG", str(log))

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import signal
-import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from datetime import timedelta
 from typing import Any
 
@@ -21,11 +20,12 @@ from epilog_world import (
     FakeTasks,
     FakeTime,
     FakeXids,
+    Start,
     ago,
     gpu,
     held,
     raw,
-    spawn,
+    spawning,
 )
 
 from ds01_policy.act.epilog import Epilog, GpuFinding, Health, Held, Result
@@ -36,22 +36,12 @@ from ds01_policy.policy import EpilogSettings
 NUMBER, NEIGHBOUR = 5_000_000, 5_000_001
 FULL = gpu(memory_used_bytes=3 * GIB)
 
-Start = Callable[..., subprocess.Popen[bytes]]
-
 
 @pytest.fixture
 def start() -> Iterator[Start]:
     """Start real processes that are gone after the test."""
-    started: list[subprocess.Popen[bytes]] = []
-
-    def one(*args: str) -> subprocess.Popen[bytes]:
-        started.append(spawn(*args))
-        return started[-1]
-
-    yield one
-    for process in started:
-        process.kill()
-        process.communicate()
+    with spawning() as one:
+        yield one
 
 
 def epilog(driver: FakeDriver, *, time: Clock | None = None, hands: bool = True, **parts: Any) -> Epilog:

@@ -36,8 +36,7 @@ def library(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def script(library: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Script:
     """Put the library in the loader's way and tell it what to do."""
-    monkeypatch.setenv("LD_LIBRARY_PATH", str(library))
-    monkeypatch.setenv("NVML_STUB_LOG", str(tmp_path / "log"))
+    fake.put_in_the_way(library, monkeypatch, tmp_path / "log")
 
     def scripted(percent: str, what: str = "", *, gpus: int = 3, remade: int | None = None) -> None:
         for name, value in (("GPM", percent), ("", what), ("GPUS", str(gpus))):

@@ -10,7 +10,23 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from epilog_world import DEAF, DOCKER, MIB, MINE, OTHER, A, B, FakeEngine, FakeTasks, ago, gpu, held, raw, spawn
+from epilog_world import (
+    DEAF,
+    DOCKER,
+    MIB,
+    MINE,
+    OTHER,
+    A,
+    B,
+    FakeEngine,
+    FakeTasks,
+    Start,
+    ago,
+    gpu,
+    held,
+    raw,
+    spawning,
+)
 
 from ds01_policy.act.epilog import strays
 from ds01_policy.act.epilog.held import Held
@@ -21,22 +37,12 @@ from ds01_policy.observe.processes import Processes
 
 NUMBER = 5_000_000  # of the process that the driver lists
 
-Start = Callable[..., subprocess.Popen[bytes]]
-
 
 @pytest.fixture
 def start() -> Iterator[Start]:
     """Start real processes that are gone after the test."""
-    started: list[subprocess.Popen[bytes]] = []
-
-    def one(*args: str) -> subprocess.Popen[bytes]:
-        started.append(spawn(*args))
-        return started[-1]
-
-    yield one
-    for process in started:
-        process.kill()
-        process.communicate()
+    with spawning() as one:
+        yield one
 
 
 @pytest.fixture(autouse=True)
