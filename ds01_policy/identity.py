@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from ds01_policy.rules import Selector
 
 # What directories hand out: `alice`, `s1234567`, `alice@uni.example`, `UNI\alice`; a bare number is a UID, no name.
-_USER_NAME = re.compile(r"(?!\d+\Z)[A-Za-z0-9_][A-Za-z0-9_.@+\\-]{0,63}\Z", re.ASCII)
+USER_NAME = re.compile(r"(?!\d+\Z)[A-Za-z0-9_][A-Za-z0-9_.@+\\-]{0,63}\Z", re.ASCII)
 _UID = re.compile(r"\d{1,10}\Z", re.ASCII)
 _DOCKER_HUB = re.compile(r"\A(?:index\.)?docker\.io/")
 
@@ -105,7 +105,7 @@ def identify(
     signs: list[_Sign] = []
     for matcher in identity.owners:
         sign = _sign(matcher, container, process_uid, user_of_uid)
-        if sign is not None and _USER_NAME.match(sign.user) and sign.user != UNKNOWN:
+        if sign is not None and USER_NAME.match(sign.user) and sign.user != UNKNOWN:
             signs.append(sign)
         elif sign is not None and sign.user not in ("", UNKNOWN) and not signs:
             problems.append(Problem("owner_ignored", f"{_called(container)}: {sign.said[:120]!r} is no user name"))
@@ -164,7 +164,7 @@ def _sign(
         case "mounts":
             sources = [mount.source for mount in container.mounts if mount.kind == "bind"]
             homes = {home for source in sources if (home := _under_home(source, matcher.homes)) is not None}
-            users = {user for user, _ in homes if _USER_NAME.match(user)}
+            users = {user for user, _ in homes if USER_NAME.match(user)}
             if len(users) != 1:  # data of several people says nothing about whose the container is
                 return None
             user = users.pop()
@@ -206,7 +206,7 @@ def _user_in_name(pattern: str, name: str, user_of_uid: Callable[[int], str | No
 def _infrastructure(identity: Identity, container: Container, owner: _Sign, problems: list[Problem]) -> bool:
     """Believe a label together with something trusted; an image that is trusted needs no label."""
     trusted = identity.trusted
-    if any(_image_fits(container.image, pattern) for pattern in trusted.images):
+    if any(image_fits(container.image, pattern) for pattern in trusted.images):
         return True
     claimed = next((label for label in identity.infrastructure_labels if _carries(container, label)), None)
     if claimed is None:
@@ -230,7 +230,7 @@ def _carries(container: Container, label: str) -> bool:
     return key in container.labels and (not has_value or container.labels[key] == value)
 
 
-def _image_fits(image: str, pattern: str) -> bool:
+def image_fits(image: str, pattern: str) -> bool:
     """Match an image reference as written, without its digest, and without its tag.
 
     Docker Hub's own name is dropped, unless the pattern spells it out: `docker.io/prom/prometheus` is

@@ -6,7 +6,8 @@ Owns what the words mean (`gpu: 0x58 100x2`, `warned: 15m`). Decides nothing: ev
 from __future__ import annotations
 
 import hashlib
-import math
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
@@ -27,7 +28,8 @@ from ds01_policy.model import (
     Spell,
     State,
 )
-from ds01_policy.units import Unit, parse_duration, parse_quantity, parse_ratio
+from ds01_policy.series import Unreadable, samples_of
+from ds01_policy.units import parse_duration
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -38,10 +40,12 @@ if TYPE_CHECKING:
 
 NOON = datetime(2026, 3, 2, 12, 0, tzinfo=UTC)
 EVERY_S = 30.0
-
-
-class Unreadable(ValueError):
-    """The table says something that has no meaning; the text names it."""
+LOCAL = "local"
+WORDS = frozenset({
+    "up", "created", "ended", "state", "owner", "type", "gpus", "unclear", "network_mode", "infrastructure",
+    "keep_alive", "kept", "keep_alive_unreadable", "labels", "image", "running_for", "warned", "seen", "unreached",
+    "warned_mode", "was", "id", "warned_life",
+})  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,34 +61,35 @@ def scenario(policy: Policy, row: Mapping[str, Any]) -> Scenario:
     """Build what a row describes.
 
     Keys of a row: `at`, `host`, `gpus` (names, or {name: number of GPU instances}), `down` (signals nobody answers),
-    `frozen` (GPUs whose exporter repeats old values), `every` (between samples), `history` (last_tick, breaker,
-    unwritable), and `containers`: name → words, which `_container` lists.
+    `frozen` (GPUs whose exporter repeats old values), `source` (prometheus, or local: looks of the engine's own, far
+    apart), `every` (between samples), `history` (last_tick, breaker, unwritable), and `containers`: name → words, which
+    `_container` lists. A series is named by its signal or the signal's label, and may be given for each GPU:
+    `gpu: {a: 0x60, b: 80x60}`.
 
-    Values are text, read as they stand: in YAML `0x60` would else be ninety-six.
+    Series are text, read as they stand: in YAML `0x60` would else be ninety-six.
 
     Raises:
         Unreadable: for words without a meaning.
 
     """
     at = datetime.fromisoformat(str(row["at"])) if "at" in row else NOON
-    every = parse_duration(str(row["every"])).total_seconds() if "every" in row else EVERY_S
+    every = _every(policy, row)
     gpus = tuple(_gpu(index, name, row.get("gpus", {})) for index, name in enumerate(_gpu_names(row)))
     containers: list[Container] = []
-    series: dict[str, dict[JoinKey, tuple[Sample, ...]]] = {}
+    series: dict[str, dict[JoinKey, tuple[Sample, ...]]] = {name: {} for name in policy.signals}
     spells: dict[tuple[str, str], Spell] = {}
     kinds: dict[tuple[str, str], Kind] = {}
     for name, words in row.get("containers", {}).items():
         container = _container(policy, name, words, gpus, at)
         containers.append(container)
-        for signal in policy.signals.values():
-            if signal.label in words:
-                samples = _samples(signal, str(words[signal.label]), at, every)
-                for key in signal.keys(container):
-                    series.setdefault(signal.name, {})[key] = samples
+        for word, signal in signal_words(policy.signals).items():
+            if word in words:
+                with _at("containers", name, word):
+                    _measure(series[signal.name], signal, container, words[word], at, every)
         _remember(policy, container, words, at, spells, kinds)
-    answers = {
-        signal.name: (_answer(signal, series.get(signal.name, {}), row, every),) for signal in policy.signals.values()
-    }
+    if strange := set(map(str, row.get("frozen", ()))) - {gpu.uuid.removeprefix("GPU-") for gpu in gpus}:
+        raise Unreadable(f"{min(strange)} is not in `gpus` of the host", "frozen")
+    answers = {signal.name: _answers(signal, series[signal.name], row, every) for signal in policy.signals.values()}
     past = row.get("history", {})
     history = History(
         spells,
@@ -96,6 +101,48 @@ def scenario(policy: Policy, row: Mapping[str, Any]) -> Scenario:
     )
     snapshot = Snapshot(at, str(row.get("host", "gpu01")), tuple(containers), gpus, answers)
     return Scenario(snapshot, history, {container.name: container.id for container in containers})
+
+
+@contextmanager
+def _at(*path: str) -> Iterator[None]:
+    """Say where it stands, of what has no meaning."""
+    try:
+        yield
+    except Unreadable as error:
+        raise Unreadable(str(error), *path) from None
+
+
+def signal_words(signals: Mapping[str, Signal]) -> dict[str, Signal]:
+    """List the words for a container's series: each signal's name and, where it means nothing else, its label."""
+    named = dict(signals)
+    return {**{each.label: each for each in signals.values() if each.label not in WORDS}, **named}
+
+
+def _every(policy: Policy, row: Mapping[str, Any]) -> float:
+    if "every" in row:
+        return parse_duration(str(row["every"])).total_seconds()
+    return policy.settings.local_samples.interval.total_seconds() if row.get("source") == LOCAL else EVERY_S
+
+
+def _measure(
+    series: dict[JoinKey, tuple[Sample, ...]],
+    signal: Signal,
+    container: Container,
+    said: Any,
+    at: datetime,
+    every: float,
+) -> None:
+    """Take down one container's series: one text for all its GPUs, or one for each."""
+    keys = signal.keys(container)
+    texts = (
+        {_ref(str(name)): text for name, text in said.items()} if isinstance(said, dict) else dict.fromkeys(keys, said)
+    )
+    if not keys or not set(texts) <= set(keys):
+        raise Unreadable(f"it does not hold {next((key for key in texts if key not in keys), 'a GPU')}")
+    for key, text in texts.items():
+        found = samples_of(signal, str(text), at, every)
+        if series.setdefault(key, found) != found:
+            raise Unreadable(f"{signal.label} of {key} is given twice, and differs")
 
 
 def _gpu_names(row: Mapping[str, Any]) -> list[str]:
@@ -111,6 +158,13 @@ def _held(words: Mapping[str, Any]) -> list[str]:
     return [str(name) for name in words.get("gpus", ["a"])]
 
 
+def _ref(held: str) -> GpuRef:
+    gpu, _, instance = held.partition("/")
+    if instance and not instance.isdecimal():
+        raise Unreadable(f"{held!r}: write a for a GPU, a/1 for one instance of it")
+    return GpuRef(f"GPU-{gpu}", int(instance) if instance else None)
+
+
 def _gpu(index: int, name: str, spec: Any) -> Gpu:
     instances = int(spec[name]) if isinstance(spec, dict) and name in spec else 0
     devices = tuple(MigDevice(f"MIG-{name}-{number}", number, number, 0) for number in range(instances))
@@ -118,26 +172,23 @@ def _gpu(index: int, name: str, spec: Any) -> Gpu:
 
 
 def _container(policy: Policy, name: str, words: Mapping[str, Any], gpus: tuple[Gpu, ...], at: datetime) -> Container:
-    """Read: up · created · ended · state · owner · type · gpus (`a`, `a/1`, `all`, []) · unclear · network_mode ·
-    infrastructure · keep_alive (age of the file) · kept (how long it has held this spell) · labels · image ·
-    running_for (through restarts) · id.
-    """  # noqa: D205  a list of words, one sentence
-    known = {
-        "up", "created", "ended", "state", "owner", "type", "gpus", "unclear", "network_mode", "infrastructure",
-        "keep_alive", "kept", "keep_alive_unreadable", "labels", "image", "running_for", "warned", "seen", "unreached",
-        "warned_mode", "was", "id", "warned_life", *(signal.label for signal in policy.signals.values()),
-    }  # fmt: skip
-    if unknown := set(words) - known:
-        raise Unreadable(f"{name}: no meaning for {', '.join(sorted(unknown))}")
+    """Read the words that say what it is: WORDS, but for those that `_remember` reads.
+
+    `up: never` is one whose start Docker does not show. GPUs are `a`, `a/1` (an instance of it) or `all`; `keep_alive`
+    is the age of the file, `kept` how long it has held this spell; `running_for` goes through restarts.
+    """
+    if unknown := set(words) - WORDS - signal_words(policy.signals).keys():
+        raise Unreadable(f"{name}: no meaning for {', '.join(sorted(unknown))}", "containers", name, min(unknown))
     state = State(words.get("state", "running"))
-    started = None if state is State.CREATED else _ago(at, words.get("up", "3h"))
-    refs: list[GpuRef] = []
-    for held in _held(words):
-        if held == "all":
-            refs += [ref for gpu in gpus for ref in gpu.refs]
-        else:
-            gpu, _, instance = held.partition("/")
-            refs.append(GpuRef(f"GPU-{gpu}", int(instance) if instance else None))
+    never = state is State.CREATED or words.get("up") == "never"
+    started = None if never else _ago(at, words.get("up", "3h"))
+    there = {ref for gpu in gpus for ref in gpu.refs}
+    refs: set[GpuRef] = set()
+    with _at("containers", name, "gpus"):
+        for held in _held(words):
+            refs |= there if held == "all" else {_ref(held)}
+            if not refs <= there:
+                raise Unreadable(f"{held} is not in `gpus` of the host")
     owner = str(words.get("owner", "alice"))
     unclear = str(words.get("unclear", ""))
     return Container(
@@ -145,12 +196,14 @@ def _container(policy: Policy, name: str, words: Mapping[str, Any], gpus: tuple[
         name=name,
         image=str(words.get("image", "pytorch:2")),
         state=state,
-        created_at=_ago(at, words.get("created", words.get("running_for", words.get("up", "3h")))),
+        created_at=_ago(
+            at, words.get("created") or words.get("running_for") or ("3h" if never else words.get("up", "3h"))
+        ),
         started_at=started,
         finished_at=_ago(at, words["ended"]) if "ended" in words else None,
         running_since=_ago(at, words["running_for"]) if "running_for" in words else started,
         labels={str(key): str(value) for key, value in words.get("labels", {}).items()},
-        gpus=GpuClaim(wants=bool(refs or unclear), refs=tuple(sorted(set(refs))), unclear=unclear, via="--gpus"),
+        gpus=GpuClaim(wants=bool(refs or unclear), refs=tuple(sorted(refs)), unclear=unclear, via="--gpus"),
         type=str(words.get("type", "docker")),
         owner=owner,
         owner_via="label ds01.user",
@@ -202,42 +255,19 @@ def _remember(
         kinds[container.id, rule] = Kind(kind)
 
 
-def _answer(
+def _answers(
     signal: Signal, series: Mapping[JoinKey, tuple[Sample, ...]], row: Mapping[str, Any], every: float
-) -> Answer:
-    if signal.label in row.get("down", ()):
-        return Answer("prometheus", missing=Missing.SOURCE_DOWN, detail="connection refused")
-    frozen = {f"GPU-{name}": f"exporter frozen: nothing of GPU-{name} has changed" for name in row.get("frozen", ())}
-    return Answer("prometheus", series, every, signal.lag_s, frozen=frozen if signal.join == "gpu" else {})
+) -> tuple[Answer, ...]:
+    source = str(row.get("source", "prometheus"))
+    if {signal.label, signal.name} & set(row.get("down", ())):
+        return (Answer(source, missing=Missing.SOURCE_DOWN, detail="connection refused"),)
+    if source != LOCAL:
+        return (Answer(source, series, every, signal.lag_s, frozen=_frozen(row) if signal.join == "gpu" else {}),)
+    if signal.fallback is None:
+        return ()
+    looks = sorted({time for samples in series.values() for time, _ in samples})
+    return (Answer(source, series, every, every, looks=tuple(looks)),)
 
 
-def _samples(signal: Signal, text: str, at: datetime, every: float) -> tuple[Sample, ...]:
-    """Read `0x58 100x2`: values for so many minutes, ending now; `_x10` is ten minutes without samples."""
-    pieces = [_piece(signal, token) for token in text.split()]
-    start = at.timestamp() - sum(minutes for _, minutes in pieces) * 60
-    samples: list[Sample] = []
-    total, begin = 0.0, start
-    for value, minutes in pieces:
-        steps = round(minutes * 60 / every)
-        for step in range(1, steps + 1):
-            total += (value or 0.0) * every
-            if value is not None and not math.isnan(value):
-                samples.append((begin + step * every, total if signal.kind == "counter" else value))
-        begin += minutes * 60
-    return tuple(samples)
-
-
-def _piece(signal: Signal, token: str) -> tuple[float | None, float]:
-    value, times, minutes = token.rpartition("x")
-    if not times:
-        raise Unreadable(f"{token!r}: write VALUExMINUTES, like 0x58 or _x10")
-    if value == "_":
-        return None, float(minutes)
-    if value == "nan":
-        return math.nan, float(minutes)
-    try:
-        if signal.unit in (Unit.RATIO, Unit.CORES):
-            return parse_ratio(f"{value.removesuffix('%')}%"), float(minutes)
-        return (float(value) if value.isdigit() else parse_quantity(value, signal.unit)), float(minutes)
-    except ValueError as error:
-        raise Unreadable(f"{token!r}: {error}") from error
+def _frozen(row: Mapping[str, Any]) -> dict[str, str]:
+    return {f"GPU-{name}": f"exporter frozen: nothing of GPU-{name} has changed" for name in row.get("frozen", ())}

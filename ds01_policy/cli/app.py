@@ -5,7 +5,6 @@ Owns names, help texts and the order of commands; each body is one call into cli
 
 from __future__ import annotations
 
-from datetime import datetime
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -73,9 +72,17 @@ def explain(
     context: typer.Context,
     container: Annotated[str, typer.Argument(help="Name, or the first characters of its id.")],
     *,
+    at: Annotated[
+        str | None, typer.Option(help="What was decided by then: a time (UTC), or like `2h ago`.", metavar="TIME")
+    ] = None,
     json: Json = False,
 ) -> None:
-    """Show for every rule each clause with what was measured, what holds it back, and when it would act."""
+    """Say why it is (not) stopped, when it will be, and what to do. Then each rule with what was measured."""
+    if at is not None:
+        from ds01_policy.cli.looking_back import explain_past
+
+        explain_past(context.obj, container, at, json=json)
+        return
     from ds01_policy.cli.deciding import explain as run
 
     run(context.obj, container, json=json)
@@ -86,12 +93,28 @@ def check(
     context: typer.Context,
     *,
     live: Annotated[bool, typer.Option("--live", help="Also ask Docker and Prometheus.")] = False,
+    form: Annotated[
+        Literal["text", "github", "json"], typer.Option("--format", help="How findings are written.")
+    ] = "text",
     json: Json = False,
 ) -> None:
     """Load and verify configuration and rules."""
     from ds01_policy.cli.configuring import check as run
 
-    run(context.obj, live=live, json=json)
+    run(context.obj, live=live, form="json" if json else form)
+
+
+@app.command("test")
+def rule_tests(
+    context: typer.Context,
+    paths: Annotated[list[Path] | None, typer.Argument(help="Files or folders of tests.", metavar="[PATH]...")] = None,
+    *,
+    json: Json = False,
+) -> None:
+    """Run rule tests: those beside the rules, or those in the given files and folders."""
+    from ds01_policy.cli.testing import test as run
+
+    run(context.obj, paths or [], json=json)
 
 
 @app.command()
@@ -105,8 +128,17 @@ def doctor(context: typer.Context, *, json: Json = False) -> None:
 @app.command()
 def init(
     directory: Annotated[Path, typer.Argument(help="Where to put the files.", metavar="DIR")],
+    *,
+    from_limits: Annotated[
+        Path | None, typer.Option(help="Bring an older resource-limits.yaml along.", metavar="FILE")
+    ] = None,
 ) -> None:
     """Copy the shipped configuration and rules out, to be edited."""
+    if from_limits is not None:
+        from ds01_policy.cli.bringing import init_from
+
+        init_from(directory, from_limits)
+        return
     from ds01_policy.cli.configuring import init as run
 
     run(directory)
@@ -114,7 +146,7 @@ def init(
 
 @app.command()
 def schema(
-    name: Annotated[str, typer.Argument(help="settings, signals, limits, identity, exemptions or rules.")],
+    name: Annotated[str, typer.Argument(help="settings, signals, limits, identity, exemptions, rules or tests.")],
 ) -> None:
     """Print the JSON Schema of a file, for editors."""
     from ds01_policy.cli.configuring import schema as run
@@ -123,30 +155,44 @@ def schema(
 
 
 @app.command()
-def audit(
+def audit(  # noqa: PLR0913  one argument an option
     context: typer.Context,
     *,
     container: Annotated[str | None, typer.Option(help="Name or id.")] = None,
     owner: Annotated[str | None, typer.Option(help="User.")] = None,
     rule: RuleId = None,
-    since: Annotated[datetime | None, typer.Option(help="From this time on (UTC).")] = None,
+    action: Annotated[
+        Literal["warn", "stop", "remove", "epilog"] | None, typer.Option(help="Only this action.")
+    ] = None,
+    status: Annotated[
+        Literal["done", "noop", "failed", "stale", "withheld"] | None, typer.Option(help="Only what became this.")
+    ] = None,
+    since: Annotated[
+        str | None, typer.Option(help="From this time on (UTC), or like `2h ago`.", metavar="TIME")
+    ] = None,
+    until: Annotated[str | None, typer.Option(help="Up to this time.", metavar="TIME")] = None,
     json: Json = False,
 ) -> None:
     """Show past decisions, and why."""
+    from ds01_policy.cli.looking_back import Asked
     from ds01_policy.cli.looking_back import audit as run
 
-    run(context.obj, container=container, owner=owner, rule=rule, since=since, json=json)
+    run(context.obj, Asked(container, owner, rule, action, status, since, until), json=json)
 
 
 @app.command()
 def record(
     context: typer.Context,
     directory: Annotated[Path, typer.Argument(help="A new or empty directory.", metavar="DIR")],
+    *,
+    anonymise: Annotated[
+        bool, typer.Option("--anonymise", "--anonymize", help="Replace every name and id, the same one alike.")
+    ] = False,
 ) -> None:
     """Capture this host's answers, to be read again with --replay."""
-    from ds01_policy.cli.looking_back import record as run
+    from ds01_policy.cli.recording import record as run
 
-    run(context.obj, directory)
+    run(context.obj, directory, anonymise=anonymise)
 
 
 @app.command()

@@ -5,53 +5,40 @@ Owns what each prints and its exit code.
 
 from __future__ import annotations
 
-import json as json_module
 import sys
 from typing import TYPE_CHECKING
 
 from ds01_policy.cli.exits import Exit, fail
-from ds01_policy.cli.wiring import directory_of, now, policy_of
+from ds01_policy.cli.findings import Form, written
+from ds01_policy.cli.wiring import directory_of, now, page
 from ds01_policy.config.load import findings
 from ds01_policy.config.problems import PolicyError
 from ds01_policy.observe.host import unix_group_members
-from ds01_policy.text import plain
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from ds01_policy.cli.options import Options
+    from ds01_policy.config.loaded import Loaded
+    from ds01_policy.config.problems import Finding
 
 
-def check(options: Options, *, live: bool, json: bool) -> None:
+def check(options: Options, *, live: bool, form: Form) -> None:
     """Say everything that is wrong with the policy, and what is doubtful."""
+    further = _live if live else None
     try:
-        found = list(findings(directory_of(options), now(), unix_group=unix_group_members))
+        found = findings(directory_of(options), now(), unix_group=unix_group_members, live=further)
     except PolicyError as error:
-        found = list(error.findings)
-    errors = any(one.severity == "error" for one in found)
-    if live and not errors:
-        from ds01_policy.cli.live_check import live_findings
+        found = error.findings
+    sys.stdout.write(written(found, form, page()))
+    worst = {one.severity for one in found}
+    raise SystemExit(int(Exit.USAGE if "error" in worst else Exit.FAILED if "warning" in worst else Exit.DONE))
 
-        found += live_findings(policy_of(options))
-    if json:
-        rows = [
-            {
-                "slug": one.slug,
-                "file": one.file,
-                "line": one.line,
-                "column": one.col,
-                "severity": one.severity,
-                "message": one.message,
-                "suggestion": one.suggestion,
-            }
-            for one in found
-        ]
-        sys.stdout.write(json_module.dumps({"schema": 1, "command": "check", "findings": rows}, indent=2) + "\n")
-    else:
-        for one in found:
-            sys.stdout.write(plain(f"{one} [{one.slug}]", limit=2000) + "\n")
-        sys.stdout.write(f"{len(found)} finding{'s' if len(found) != 1 else ''}\n")
-    raise SystemExit(int(Exit.USAGE if errors else Exit.FAILED if found else Exit.DONE))
+
+def _live(loaded: Loaded) -> list[Finding]:
+    from ds01_policy.cli.live_check import live_findings  # loads what talks to Docker and Prometheus
+
+    return live_findings(loaded)
 
 
 def init(directory: Path) -> None:
@@ -70,8 +57,8 @@ def init(directory: Path) -> None:
 
 def schema(name: str) -> None:
     """Print one JSON Schema."""
-    from ds01_policy.config.schema import SCHEMAS, schema_of
+    from ds01_policy.config.schema import SCHEMAS, schema_text
 
     if name not in SCHEMAS:
         fail(Exit.USAGE, [f"no file is called {name!r}; there are: {', '.join(SCHEMAS)}"])
-    sys.stdout.write(json_module.dumps(schema_of(name), indent=2) + "\n")
+    sys.stdout.write(schema_text(name))

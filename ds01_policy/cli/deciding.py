@@ -6,6 +6,7 @@ Owns what each prints and its exit code. Decides nothing itself: tick.py does.
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
@@ -23,6 +24,7 @@ from ds01_policy.model import (
     Status,
     weakest,
 )
+from ds01_policy.observe.asking import DRIFT
 from ds01_policy.observe.snapshot import DockerDown
 from ds01_policy.report.document import document, dumps
 from ds01_policy.report.layout import Clock
@@ -42,7 +44,6 @@ def preview(options: Options, *, rule: str | None, all_: bool, json: bool) -> No
     _known_rule(policy, rule)
     world = world_of(options, policy)
     report = _looked(policy, world, "preview", policy.settings.mode, json=json)
-    _drifted(world)
     _print(policy, report, "preview", policy.settings.mode, json=json, all_=all_, rule=rule)
 
 
@@ -91,7 +92,7 @@ def evaluate(options: Options, *, mode: str | None, json: bool) -> None:
         _no_docker(policy, world, "evaluate", effective, str(down), json=json)
     finally:
         progress.done()
-    _drifted(world)
+    report = _drifted(world, report)
     _measured(policy, world, report, effective, began)
     _print(policy, report, "evaluate", effective, json=json)
     raise SystemExit(int(_code(report)))
@@ -101,7 +102,7 @@ def _looked(policy: Policy, world: World, command: str, mode: Mode, *, json: boo
     progress = Progress()
     progress.say("asking Docker, the driver and Prometheus …")
     try:
-        return look(policy, world.sources, world.clock(), world.history())
+        return _drifted(world, look(policy, world.sources, world.clock(), world.history()))
     except DockerDown as down:
         _no_docker(policy, world, command, mode, str(down), json=json)
     finally:
@@ -122,10 +123,16 @@ def _measured(policy: Policy, world: World, report: Report | None, mode: Mode, b
         sys.stderr.write(f"metrics_file {plain(str(path))} cannot be written: {error.strerror}\n")
 
 
-def _drifted(world: World) -> None:
+def _drifted(world: World, report: Report) -> Report:
     """Say what a recording was asked that it has no answer to: then what is shown is not what happened."""
-    for mismatch in world.replay.mismatches if world.replay is not None else ():
-        sys.stderr.write(plain(f"not in this recording: {mismatch}", limit=500) + "\n")
+    if world.replay is None or not world.replay.mismatches:
+        return report
+    told = " ".join(problem.detail for problem in report.snapshot.problems if problem.code == DRIFT)
+    for mismatch in world.replay.mismatches:
+        sys.stderr.write(plain(f"not in this recording: {mismatch}", limit=1000) + "\n")
+    more = [Problem(DRIFT, mismatch) for mismatch in world.replay.mismatches if mismatch not in told]
+    snapshot = replace(report.snapshot, problems=(*report.snapshot.problems, *more))
+    return replace(report, snapshot=snapshot)
 
 
 def _no_docker(policy: Policy, world: World, command: str, mode: Mode, why: str, *, json: bool) -> NoReturn:

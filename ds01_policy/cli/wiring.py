@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ds01_policy.cli.exits import Exit, fail
-from ds01_policy.config.load import find_directory, load
+from ds01_policy.config.kept import FOLDER
+from ds01_policy.config.load import find_directory, load_whole
 from ds01_policy.config.problems import PolicyError
 from ds01_policy.model import History
 from ds01_policy.observe.host import LocalHost, unix_group_members
@@ -25,20 +26,32 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from ds01_policy.cli.options import Options
+    from ds01_policy.config.advice import Loaded
+    from ds01_policy.config.groups import UnixGroup
     from ds01_policy.observe.ports import Json
     from ds01_policy.observe.recording import Replay
     from ds01_policy.policy import Policy
 
 
 def directory_of(options: Options) -> Path | None:
-    """Find the configuration directory; None: what ships. Raises PolicyError."""
+    """Find the configuration directory; None: what ships. A recording's own counts unless another is named.
+
+    Raises PolicyError.
+    """
+    if options.replay is not None and options.config is None and (options.replay / FOLDER).is_dir():
+        return options.replay / FOLDER
     return find_directory(None if options.config is None else str(options.config), os.environ)
 
 
 def policy_of(options: Options) -> Policy:
     """Load the policy, or end with every error in it."""
+    return whole_policy_of(options, unix_group_members).policy
+
+
+def whole_policy_of(options: Options, unix_group: UnixGroup) -> Loaded:
+    """Load the policy with the files it was read from, or end with every error in it."""
     try:
-        return load(directory_of(options), unix_group=unix_group_members)
+        return load_whole(directory_of(options), unix_group=unix_group)
     except PolicyError as error:
         lines = [str(finding) for finding in error.findings]
         count = f"{len(lines)} error{'s' if len(lines) != 1 else ''}"

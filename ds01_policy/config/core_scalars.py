@@ -12,6 +12,7 @@ Scalar = str | int | float | bool | None
 Flaw = tuple[str, str]  # slug and message
 
 _INT = re.compile(r"[-+]?[0-9]+|0o[0-7]+|0x[0-9a-fA-F]+")
+_HEX = re.compile(r"0x[0-9a-fA-F]+")
 _FLOAT = re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?")
 _NOT_FINITE = re.compile(r"[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)")
 _NULLS = frozenset({"null", "Null", "NULL", "~"})
@@ -35,8 +36,13 @@ def quoted(text: str) -> tuple[Scalar, Flaw | None]:
     return (None, hidden(found[0])) if found else (text, None)
 
 
-def plain(text: str) -> tuple[Scalar, Flaw | None]:
-    """Read a plain scalar: null, a boolean, a number, else the text itself; nothing at all is None."""
+def plain(text: str, *, hexadecimal: bool = True) -> tuple[Scalar, Flaw | None]:
+    """Read a plain scalar: null, a boolean, a number, else the text itself; nothing at all is None.
+
+    Without `hexadecimal`, `0x60` is text: in tests of rules it means sixty minutes of zero.
+    """
+    if not hexadecimal and _HEX.fullmatch(text):
+        return text, None
     if text in _BOOLS or text == "":
         return _BOOLS.get(text), None
     if text in _NULLS:

@@ -10,12 +10,14 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from ds01_policy.config.kept import place
 from ds01_policy.config.problems import Finding, PolicyError, closest
 from ds01_policy.config.yaml_strict import MAX_BYTES
 
 KINDS = ("settings", "signals", "limits", "identity", "exemptions")
 SITE = Path("/etc/ds01-policy")
-TESTS = (".test.yaml", "_test.yaml")  # tests of rules live beside them
+TESTS = (".test.yaml", "_test.yaml")  # tests of rules may live beside them; the others are in the folder below
+TESTS_FOLDER = "tests"
 VARIABLE = "DS01_POLICY_CONFIG"
 
 _PACKAGE = Path(__file__).resolve().parent.parent
@@ -57,8 +59,10 @@ class Tree:
     """A configuration directory over the shipped one, and what was read of both."""
 
     directory: Path | None
+    recorded: bool = False  # of a recording: holds what lay outside of it, and what shipped then (kept.py)
     read: dict[str, bytes] = field(default_factory=dict)
     from_shipped: set[str] = field(default_factory=set)  # names the directory does not have itself
+    texts: dict[str, bytes] = field(default_factory=dict)  # what was read, by the path that messages show
     findings: list[Finding] = field(default_factory=list)
 
     @property
@@ -68,9 +72,17 @@ class Tree:
 
     def fetch(self, name: str) -> File | None:
         """Read a file of the directory, else the shipped one of that name. None: there is none, or it can't be read."""
-        own = self.base / name
+        own = self._path(name)
         is_shipped = self.directory is None or _absent(own)
         return self.open(shipped()[0] / name if is_shipped else own, name, is_shipped=is_shipped)
+
+    def fetch_shipped(self, name: str) -> File | None:
+        """Read a shipped file, to fill gaps of the directory's own: of a recording, the one that filled them then."""
+        path = self._path(f"shipped/{name}") if self.recorded else shipped()[0] / name
+        return None if self.recorded and _absent(path) else self.open(path, f"shipped/{name}", is_shipped=True)
+
+    def _path(self, name: str) -> Path:
+        return self.base / (place(name) if self.recorded else name)
 
     def open(self, path: Path, name: str, *, is_shipped: bool) -> File | None:
         """Read one file and remember it for the digest; what goes wrong is a finding."""
@@ -80,7 +92,7 @@ class Tree:
         except OSError as error:
             self.findings.append(Finding("unreadable", str(path), 0, 0, f"can't be read: {error.strerror}"))
             return None
-        self.read[name] = data
+        self.read[name] = self.texts[str(path)] = data
         if is_shipped:
             self.from_shipped.add(name)
         return File(name, str(path), data)
@@ -92,13 +104,16 @@ class Tree:
     def rule_files(self, folders: list[str]) -> Iterator[File]:
         """Read the rules of these folders in order, each sorted by name. A missing `rules` is the shipped one."""
         for folder in folders:
-            path, is_shipped = self.base / folder, False
-            if folder == "rules" and _absent(path):
-                path, is_shipped = shipped()[1], True
+            path, is_shipped = self.rules_folder(folder)
             for name in self._rule_names(path):
                 file = self.open(path / name, f"{folder}/{name}", is_shipped=is_shipped)
                 if file:
                     yield file
+
+    def rules_folder(self, folder: str) -> tuple[Path, bool]:
+        """Find a folder of rules, and whether it is the shipped one: that stands in for a missing `rules`."""
+        path = self._path(folder)
+        return (shipped()[1], True) if folder == "rules" and _absent(path) else (path, False)
 
     def _rule_names(self, folder: Path) -> list[str]:
         try:
@@ -130,11 +145,16 @@ class Tree:
 
     def digest(self) -> str:
         """Hash the name and content of every file that was read: the same files give the same digest anywhere."""
-        total = hashlib.sha256()
-        for name in sorted(self.read):
-            for part in (name.encode(errors="surrogateescape"), self.read[name]):
-                total.update(len(part).to_bytes(8, "big") + part)
-        return f"sha256:{total.hexdigest()}"
+        return digest_of(self.read)
+
+
+def digest_of(read: Mapping[str, bytes]) -> str:
+    """Hash files by name."""
+    total = hashlib.sha256()
+    for name in sorted(read):
+        for part in (name.encode(errors="surrogateescape"), read[name]):
+            total.update(len(part).to_bytes(8, "big") + part)
+    return f"sha256:{total.hexdigest()}"
 
 
 def _absent(path: Path) -> bool:

@@ -8,13 +8,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from ds01_policy.config import groups, names, templates
-from ds01_policy.config.advice import Loaded, advice
 from ds01_policy.config.exemptions_file import ExemptionsFile, exemption
 from ds01_policy.config.files import KINDS, Tree, find_directory, shipped
 from ds01_policy.config.identity_file import IdentityFile
 from ds01_policy.config.identity_file import convert as identity
+from ds01_policy.config.kept import kept_of
 from ds01_policy.config.limits_file import LimitsFile, missing_default_group, unknown_limits
 from ds01_policy.config.limits_file import convert as limits
+from ds01_policy.config.loaded import Loaded
 from ds01_policy.config.problems import Finding, PolicyError, in_order
 from ds01_policy.config.rules_file import RulesFile, rule
 from ds01_policy.config.settings_file import SettingsFile, settings
@@ -25,13 +26,13 @@ from ds01_policy.config.yaml_strict import Document, parse
 from ds01_policy.policy import Policy
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
     from datetime import datetime
     from pathlib import Path
 
     from ds01_policy.config.groups import UnixGroup
 
-__all__ = ["PolicyError", "find_directory", "findings", "load"]
+__all__ = ["PolicyError", "find_directory", "findings", "load", "load_whole"]
 
 
 def load(directory: Path | None, *, unix_group: UnixGroup) -> Policy:
@@ -43,27 +44,49 @@ def load(directory: Path | None, *, unix_group: UnixGroup) -> Policy:
         PolicyError: with every finding, in order of place.
 
     """
-    return _load(directory, unix_group).policy
+    return load_whole(directory, unix_group=unix_group).policy
 
 
-def findings(directory: Path | None, at: datetime, *, unix_group: UnixGroup) -> tuple[Finding, ...]:
-    """Load the files and say what is allowed and most likely not meant; `at` says which exemptions have expired.
+def findings(
+    directory: Path | None,
+    at: datetime,
+    *,
+    unix_group: UnixGroup,
+    live: Callable[[Loaded], Iterable[Finding]] | None = None,
+) -> tuple[Finding, ...]:
+    """Load the files and say what is allowed and most likely not meant, but for what a comment there silences.
+
+    `at` says which exemptions have expired. Tests of rules are read too. `live` asks this host for more.
 
     Raises:
         PolicyError: as `load`.
 
     """
-    return in_order(advice(_load(directory, unix_group), at))
+    from ds01_policy.config.advice import advice  # no other command than check looks for it
+    from ds01_policy.config.silences import silenced
+
+    loaded = load_whole(directory, unix_group=unix_group)
+    found = [*advice(loaded, at), *(live(loaded) if live is not None else ())]
+    return in_order(silenced(found, loaded.tree.texts, live=live is not None)[0])
 
 
-def _load(directory: Path | None, unix_group: UnixGroup) -> Loaded:
+def load_whole(directory: Path | None, *, unix_group: UnixGroup) -> Loaded:
+    """Load the files as `load` does, and keep what they were read from.
+
+    Raises:
+        PolicyError: as `load`.
+
+    """
     if directory is not None and not directory.is_dir():
         raise PolicyError([Finding("no_directory", str(directory), 0, 0, "no such directory")])
-    tree = Tree(directory)
+    kept = kept_of(directory)
+    unix_group = unix_group if kept is None else kept.unix_group
+    tree = Tree(directory, recorded=kept is not None)
     documents = {kind: _document(tree, f"{kind}.yaml") for kind in KINDS}
     _fill(tree, documents["identity"], "identity.yaml", ())
     _fill(tree, documents["signals"], "signals.yaml", ("signals",))
-    files = list(tree.rule_files(_folders(documents["settings"])))
+    folders = _folders(documents["settings"])
+    files = list(tree.rule_files(folders))
     rules = tuple(parse(file.data, file.shown) for file in files)
     known = names.gather(documents, rules)
 
@@ -101,10 +124,10 @@ def _load(directory: Path | None, unix_group: UnixGroup) -> Loaded:
         ),
         exemptions=tuple(exemption(entry) for entry in exemptions_file.exemptions),
         templates=texts,
-        digest=tree.digest(),
+        digest=kept.digest if kept is not None and kept.kept_as == tree.digest() else tree.digest(),
         directory=str(tree.base),
     )
-    return Loaded(policy, documents, rules, tree)
+    return Loaded(policy, documents, rules, tree, tuple(tree.rules_folder(folder)[0] for folder in folders))
 
 
 def _fill(tree: Tree, document: Document, name: str, within: tuple[str, ...]) -> None:
@@ -116,7 +139,7 @@ def _fill(tree: Tree, document: Document, name: str, within: tuple[str, ...]) ->
     own = document.get(*within)
     if name in tree.from_shipped or not isinstance(own, dict) or not own:
         return
-    read = tree.open(shipped()[0] / name, f"shipped/{name}", is_shipped=True)
+    read = tree.fetch_shipped(name)
     other = parse(read.data, read.shown).get(*within) if read else {}
     taken = {key: value for key, value in other.items() if own.get(key) is None}
     own.update(taken)

@@ -25,7 +25,7 @@ class Finding:
     col: int
     message: str
     suggestion: str = ""  # what was probably meant; empty: nothing is close
-    severity: Literal["error", "warning"] = "error"  # only errors keep a policy from loading
+    severity: Literal["error", "warning", "note"] = "error"  # only errors keep a policy from loading
 
     def __str__(self) -> str:
         """`file:line:col: message; did you mean 'x'?`."""

@@ -5,6 +5,7 @@ Owns the wording of defaults and absent values in it.
 
 from __future__ import annotations
 
+import json
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +17,7 @@ from ds01_policy.config.limits_file import LimitsFile
 from ds01_policy.config.rules_file import RulesFile
 from ds01_policy.config.settings_file import SettingsFile
 from ds01_policy.config.signals_file import SignalsFile
+from ds01_policy.config.tests_file import CasesFile
 from ds01_policy.units import format_duration
 
 if TYPE_CHECKING:
@@ -28,6 +30,7 @@ SCHEMAS: dict[str, type[BaseModel]] = {
     "identity": IdentityFile,
     "exemptions": ExemptionsFile,
     "rules": RulesFile,
+    "tests": CasesFile,
 }
 
 
@@ -40,6 +43,16 @@ def schema_of(name: str) -> dict[str, Any]:
     """
     described = SCHEMAS[name].model_json_schema(by_alias=True, schema_generator=_AsWritten)
     return {"$schema": _AsWritten.schema_dialect, **_without_null(described)}
+
+
+def schema_text(name: str) -> str:
+    """Write a schema as a file holds it.
+
+    Raises:
+        KeyError: as `schema_of`.
+
+    """
+    return json.dumps(schema_of(name), indent=2) + "\n"
 
 
 class _AsWritten(GenerateJsonSchema):

@@ -1,4 +1,4 @@
-"""Copies the shipped policy files out, as a start for a site's own.
+"""Copies the shipped policy files out, as a start for a site's own, and their JSON Schemas for its editors.
 
 Owns what `init` does. Overwrites nothing.
 """
@@ -8,9 +8,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from ds01_policy.config.files import shipped
+from ds01_policy.config.schema import SCHEMAS, schema_text
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+SCHEMA_FOLDER = "schema"
 
 
 class AlreadyThere(Exception):
@@ -24,7 +27,9 @@ class AlreadyThere(Exception):
 
 
 def copy_out(directory: Path) -> tuple[Path, ...]:
-    """Copy `config/**` to the directory and `rules/**` to its `rules`; give the files written.
+    """Copy `config/**` to the directory and `rules/**` to its `rules`, write `schema/*.json`; give the files written.
+
+    The first line of each file names its schema, as a path from where it stands.
 
     Raises:
         AlreadyThere: when any of them exists.
@@ -32,15 +37,16 @@ def copy_out(directory: Path) -> tuple[Path, ...]:
 
     """
     config, rules = shipped()
-    copies = {directory / path.relative_to(config): path for path in _files(config)}
-    copies |= {directory / "rules" / path.relative_to(rules): path for path in _files(rules)}
+    copies = {directory / path.relative_to(config): path.read_bytes() for path in _files(config)}
+    copies |= {directory / "rules" / path.relative_to(rules): path.read_bytes() for path in _files(rules)}
+    copies |= {directory / SCHEMA_FOLDER / f"{name}.json": schema_text(name).encode() for name in SCHEMAS}
     there = tuple(path for path in copies if path.exists() or path.is_symlink())
     if there:
         raise AlreadyThere(there)
-    for target, source in copies.items():
+    for target, data in copies.items():
         target.parent.mkdir(parents=True, exist_ok=True)
         with target.open("xb") as stream:
-            stream.write(source.read_bytes())
+            stream.write(data)
     return tuple(copies)
 
 

@@ -38,6 +38,7 @@ class Document:
     spoilt: set[Path] = field(default_factory=set)  # already reported: what stands here means nothing
     findings: list[Finding] = field(default_factory=list)
     readable: bool = True  # False: not YAML at all; `value` says nothing
+    hexadecimal: bool = True  # False: `0x60` is text
 
     def at(self, path: Path) -> Position:
         """Find where a value stands; an empty one stands at its key, a missing one at the nearest thing around it."""
@@ -63,6 +64,20 @@ class Document:
                 return None
         return value
 
+    def part(self, path: Path, *under: str) -> Document:
+        """See what stands at a path as a document of its own, below the keys `under`; findings are shared."""
+        value = self.get(*path)
+        for key in reversed(under):
+            value = {key: value}
+        depth = len(path)
+        keys, values = (
+            {(*under, *place[depth:]): at for place, at in places.items() if place[:depth] == path}
+            for places in (self.keys, self.values)
+        )
+        values.setdefault((), self.at(path))
+        spoilt = {(*under, *place[depth:]) for place in self.spoilt if place[:depth] == path}
+        return Document(self.file, value, keys, values, spoilt, self.findings, self.readable)
+
     def report(self, slug: str, position: Position, message: str, suggestion: str = "") -> Finding:
         """Add an error to this file's findings."""
         finding = Finding(slug, self.file, *position, message, suggestion)
@@ -84,9 +99,9 @@ class _NotYamlError(Exception):
     """The file can't be walked any further."""
 
 
-def parse(data: bytes, file: str, loader: type = LOADERS[0]) -> Document:
+def parse(data: bytes, file: str, loader: type = LOADERS[0], *, hexadecimal: bool = True) -> Document:
     """Read one file. Never raises: everything that is wrong is in `findings`, and then `value` is as good as can be."""
-    document = Document(file)
+    document = Document(file, hexadecimal=hexadecimal)
     text = _text(data, document)
     if text is not None:
         try:
@@ -203,7 +218,11 @@ def _value(event: events.NodeEvent, frame: _Frame | None, stack: list[_Frame], d
         if empty and path in scratch.keys:
             start = scratch.keys[path]
         # A plain one has the style None in Python's parser and "" in libyaml's.
-        value, flaw = core_scalars.quoted(event.value) if event.style else core_scalars.plain(event.value)
+        value, flaw = (
+            core_scalars.quoted(event.value)
+            if event.style
+            else core_scalars.plain(event.value, hexadecimal=document.hexadecimal)
+        )
         if flaw:
             document.report(flaw[0], start, flaw[1])
             spoilt = True

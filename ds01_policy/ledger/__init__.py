@@ -1,28 +1,40 @@
 """What must outlive a tick and Docker can't know: warnings sent, actions begun and ended, who held which GPU.
 
-Owns one SQLite file and its transactions; kill -9 at any point leaves it consistent. Losing it loses no allocation:
-only the warnings start over. Decides nothing.
+Owns what is one transaction; kill -9 at any point leaves the file consistent. Losing it loses no allocation: only the
+warnings start over. Decides nothing.
 """
 
 from __future__ import annotations
 
-import sqlite3
-import threading
-from contextlib import contextmanager, suppress
 from datetime import timedelta
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING
 
-from ds01_policy.ledger import actions, epilogs, inventory, lookup, partitions, samples, schema, spells, unfit
+from ds01_policy.ledger import (
+    actions,
+    epilogs,
+    inventory,
+    lookup,
+    partitions,
+    past,
+    samples,
+    schema,
+    spells,
+    unfit,
+    verdicts,
+)
 from ds01_policy.ledger.actions import Intent
 from ds01_policy.ledger.epilogs import Claimant, EndedLife, Told
 from ds01_policy.ledger.schema import LedgerError
+from ds01_policy.ledger.transactions import Transactions
 from ds01_policy.model import History
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    import sqlite3
+    from collections.abc import Iterable, Mapping
     from datetime import datetime
-    from pathlib import Path
 
+    from ds01_policy.ledger.past import PastLife, PastTick
+    from ds01_policy.ledger.verdicts import Stretch
     from ds01_policy.model import (
         Action,
         Container,
@@ -46,38 +58,8 @@ RETENTION = timedelta(days=90)
 FORGIVEN = timedelta(days=1)
 
 
-class Ledger:
+class Ledger(Transactions):
     """One open ledger. Every method may be called from any thread, and raises LedgerError when the file fails it."""
-
-    def __init__(self, connection: sqlite3.Connection, path: Path) -> None:
-        """Take over a connection that `schema` opened; `path` is for messages."""
-        self._connection = connection
-        self._path = path
-        self._lock = threading.Lock()
-
-    @classmethod
-    def open(cls, path: Path) -> Self:
-        """Open for writing; makes the file and its directory where they are missing."""
-        return cls(schema.connect(path), path)
-
-    @classmethod
-    def open_readonly(cls, path: Path) -> Self | None:
-        """Open for reading, as a copy in memory: creates, changes and locks nothing. None: there is no ledger yet."""
-        connection = schema.copy(path)
-        return None if connection is None else cls(connection, path)
-
-    def close(self) -> None:
-        """Let go of the file."""
-        with self._lock:
-            self._connection.close()
-
-    def __enter__(self) -> Self:
-        """Close at the end of the block."""
-        return self
-
-    def __exit__(self, *exception: object) -> None:
-        """Close."""
-        self.close()
 
     # ── a tick ───────────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -132,12 +114,33 @@ class Ledger:
                 inventory.observe(connection, snapshot)
                 spells.settle(connection, evaluation.verdicts, snapshot.at)
                 spells.forget(connection, (container.id for container in snapshot.containers), snapshot.at)
+                verdicts.keep(connection, evaluation.verdicts, snapshot.at)
                 spells.set_breaker(connection, snapshot.at, withholds=bool(plan.breaker))
             connection.execute(
                 "UPDATE ticks SET settled = 1, containers = ?, running = ? WHERE id = (SELECT max(id) FROM ticks)",
                 (len(snapshot.containers), running),
             )
             _prune(connection, schema.stamp(snapshot.at - RETENTION))
+
+    def past_lives(self, who: str) -> list[PastLife]:
+        """Tell the lives of containers of this name, or whose id begins so, oldest first."""
+        with self._reading() as connection:
+            return past.lives_of(connection, who)
+
+    def past_verdicts(self, who: str) -> list[Stretch]:
+        """Tell what rules found for them, a stretch of ticks at a time, oldest first."""
+        with self._reading() as connection:
+            return verdicts.of(connection, who)
+
+    def tick_at(self, at: datetime) -> PastTick | None:
+        """Tell the last tick that began at or before then."""
+        with self._reading() as connection:
+            return past.tick_at(connection, at)
+
+    def first_tick(self) -> datetime | None:
+        """Tell from when on the ledger knows anything; None: from never on."""
+        with self._reading() as connection:
+            return past.first_tick(connection)
 
     # ── local samples ────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -260,36 +263,6 @@ class Ledger:
         with self._reading() as connection:
             return epilogs.noted(connection, "watched_until")
 
-    # ── transactions ─────────────────────────────────────────────────────────────────────────────────────────────────
-
-    @contextmanager
-    def _writing(self) -> Iterator[sqlite3.Connection]:
-        """All of the block, on disk when it ends; or nothing of it."""
-        with self._lock, schema.explained(self._path):
-            self._connection.execute("BEGIN IMMEDIATE")
-            try:
-                with self._sensible():
-                    yield self._connection
-                self._connection.execute("COMMIT")
-            except BaseException:
-                if self._connection.in_transaction:
-                    with suppress(sqlite3.Error):
-                        self._connection.execute("ROLLBACK")
-                raise
-
-    @contextmanager
-    def _reading(self) -> Iterator[sqlite3.Connection]:
-        with self._lock, schema.explained(self._path), self._sensible():
-            yield self._connection
-
-    @contextmanager
-    def _sensible(self) -> Iterator[None]:
-        """Count a row whose time or word cannot be read as damage too."""
-        try:
-            yield
-        except (ValueError, TypeError) as error:
-            raise schema.damaged(self._path, f"unreadable row: {error}") from error
-
 
 def _prune(connection: sqlite3.Connection, before: str) -> None:
     connection.execute("DELETE FROM ticks WHERE at < ?", (before,))
@@ -298,3 +271,4 @@ def _prune(connection: sqlite3.Connection, before: str) -> None:
     connection.execute("DELETE FROM partitions WHERE seen < ?", (before,))
     connection.execute("DELETE FROM epilogs WHERE claimed_at < ?", (before,))
     connection.execute("DELETE FROM unfit WHERE fit_at < ?", (before,))
+    verdicts.prune(connection, before)

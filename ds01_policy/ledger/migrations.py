@@ -113,4 +113,22 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
         "CREATE UNIQUE INDEX unfit_now ON unfit (gpu) WHERE fit_at IS NULL",
         "CREATE TABLE moments (what TEXT PRIMARY KEY, at TEXT NOT NULL) WITHOUT ROWID",
     ),
+    (  # stretches of ticks in which a rule found the same, and what they are looked up by
+        """CREATE TABLE verdicts (
+            container TEXT NOT NULL,
+            rule TEXT NOT NULL,
+            since TEXT NOT NULL,
+            seen TEXT NOT NULL,
+            started_at TEXT,
+            kind TEXT NOT NULL,
+            held_by TEXT NOT NULL,
+            name TEXT NOT NULL,
+            owner TEXT NOT NULL,
+            why TEXT NOT NULL,
+            PRIMARY KEY (container, rule, since)
+        ) WITHOUT ROWID""",
+        "CREATE INDEX verdicts_seen ON verdicts (seen)",
+        "CREATE INDEX verdicts_name ON verdicts (name)",
+        "CREATE INDEX inventory_name ON inventory (name)",
+    ),
 )

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from ds01_policy.model import Answer, GpuRef, Missing, Problem
 from ds01_policy.observe.envelope import BadQuery, SourceDown
-from ds01_policy.observe.ports import SourceError
+from ds01_policy.observe.ports import NotRecorded, SourceError
 from ds01_policy.observe.promql import counter_query, gauge_query, subjects
 from ds01_policy.observe.samples import STANDS_FOR, Gathered, counter_samples, gauge_samples
 from ds01_policy.text import plain
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from ds01_policy.signals import Query, Signal
 
 NAME = "prometheus"
+DRIFT = "recording_drift"  # the code of what a recording cannot answer
 # A learnt spacing that differs more from the configured one is reported.
 _TOLERANCE = 0.25
 # Seeing a container wake takes at least so many samples within `awake`; a spacing learnt to be longer is not believed.
@@ -184,4 +185,6 @@ def is_down(asking: Asking) -> bool:
     """Whether the source answers nobody, rather than not this or that query."""
     if asking.down is not None:
         return True
-    return not asking.answered and any(not isinstance(error, BadQuery) for error in asking.failed.values())
+    return not asking.answered and any(
+        not isinstance(error, (BadQuery, NotRecorded)) for error in asking.failed.values()
+    )

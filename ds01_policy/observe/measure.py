@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING
 
 from ds01_policy.model import Answer, GpuRef, Problem, SourceState
 from ds01_policy.observe import frozen
-from ds01_policy.observe.asking import Asking, answer, is_down, send
+from ds01_policy.observe.asking import DRIFT, Asking, answer, is_down, send
 from ds01_policy.observe.envelope import BadQuery
-from ds01_policy.observe.ports import SourceError
+from ds01_policy.observe.ports import NotRecorded, SourceError
 from ds01_policy.observe.promql import changes_query, subjects
 from ds01_policy.observe.samples import changes
 from ds01_policy.policy import PrometheusSettings
@@ -109,22 +109,28 @@ def _find_frozen(asking: Asking, names: Iterable[str], answers: dict[str, Answer
 
 def _silenced(asking: Asking) -> list[Problem]:
     """Report what could not be asked beside the signals, each failure once: their answers stand without it."""
-    names: dict[str, list[str]] = {}
+    names: dict[tuple[str, str], list[str]] = {}
     for name, error in asking.failed.items():
-        names.setdefault(str(error), []).append(name)
+        names.setdefault((_code(error), str(error)), []).append(name)
     return [
-        Problem("query_failed", f"witness {', '.join(some)}: {error}; nothing was heard against what Prometheus says")
-        for error, some in names.items()
+        Problem(code, f"witness {', '.join(some)}: {error}; nothing was heard against what Prometheus says")
+        for (code, error), some in names.items()
     ]
 
 
 def _failures(asking: Asking) -> list[Problem]:
     """Report a source that answers nothing once, a query that fails beside others for its signal."""
     if is_down(asking):
-        why = asking.down or next(error for error in asking.failed.values() if not isinstance(error, BadQuery))
+        why = asking.down or next(
+            error for error in asking.failed.values() if not isinstance(error, (BadQuery, NotRecorded))
+        )
         detail = f"{why}; this host's own samples answer instead, as far as they reach; rules over clocks go on"
         return [Problem("source_down", detail)]
-    return [Problem("query_failed", f"signal {name}: {error}") for name, error in asking.failed.items()]
+    return [Problem(_code(error), f"signal {name}: {error}") for name, error in asking.failed.items()]
+
+
+def _code(error: SourceError) -> str:
+    return DRIFT if isinstance(error, NotRecorded) else "query_failed"
 
 
 def _state(asking: Asking) -> SourceState:

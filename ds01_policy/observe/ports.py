@@ -25,6 +25,10 @@ class SourceSlow(SourceError):
     """A source did not answer in time."""
 
 
+class NotRecorded(SourceError):
+    """A recording has no answer: what is asked now was not asked when it was made."""
+
+
 @dataclass(frozen=True, slots=True)
 class FileStat:
     """A file inside a container, as Docker's archive stat header shows it."""

@@ -39,6 +39,8 @@ _ID = re.compile(r"[0-9a-f]{64}")
 # Where it may begin must be said: Prometheus tries a regular expression on every path that it knows, and 200 ids
 # behind a bare `.*` keep it busy for half a minute; behind this, for less than half a second.
 _BEFORE_ID, _AFTER_ID = "(?:.*[/:-])?", "[^/]*"
+# As patterns: whoever it is, for a look at all that there is.
+ANY_UUID, ANY_ID = "GPU-.+", f"{_BEFORE_ID}[0-9a-f]{{64}}{_AFTER_ID}"
 _NOTHING = "none"  # an empty pattern would match series that lack the label
 
 

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from ds01_policy.model import History
 from ds01_policy.observe.envelope import BadQuery, SourceDown
 from ds01_policy.observe.gpus import NoGpuStack
-from ds01_policy.observe.ports import SourceError, SourceSlow
+from ds01_policy.observe.ports import NotRecorded, SourceError, SourceSlow
 from ds01_policy.observe.recorded_tasks import on_gpus_json, on_gpus_of
 from ds01_policy.observe.recorded_values import (
     counters_json,
@@ -59,6 +59,7 @@ _KINDS: dict[str, type[SourceError]] = {
     "bad_query": BadQuery,
     "no_gpu_stack": NoGpuStack,
     "slow": SourceSlow,
+    "not_recorded": NotRecorded,
 }
 
 
@@ -157,10 +158,15 @@ def _inspect_json(container: str, kept: Kept) -> Json:
     return {"Id": container, **kept.json(lambda _: {"gone": True})}
 
 
+def metric_of(promql: str) -> str:
+    """Find the first metric in a query; a query without any is all of itself."""
+    metric = re.search(r"[A-Za-z_:][A-Za-z0-9_:]*(?=\s*[{\[])", promql)
+    return metric[0] if metric else promql
+
+
 def _slug(promql: str) -> str:
     """Name a query by the first metric in it."""
-    metric = re.search(r"[A-Za-z_:][A-Za-z0-9_:]*(?=\s*[{\[])", promql)
-    return re.sub(r"[^a-z0-9]+", "_", (metric[0] if metric else promql).lower()).strip("_")[:48] or "query"
+    return re.sub(r"[^a-z0-9]+", "_", metric_of(promql).lower()).strip("_")[:48] or "query"
 
 
 def _text(value: Any, indent: str = "") -> str:

@@ -70,14 +70,21 @@ class Recorder:
             RecordingError: when a file cannot be written.
 
         """
+        self.write(files_of(self.recording(at, history, versions)))
+
+    def recording(self, at: datetime, history: History, versions: Mapping[str, str]) -> Recording:
+        """Give what was asked and told so far, to be written."""
         has_prometheus = self.sources.prometheus is not None
         has_local = self.sources.local is not None
-        recording = Recording(at, self._host.name(), has_prometheus, self._tape.kept, history, versions, has_local)
-        for name, text in files_of(recording).items():
+        return Recording(at, self._host.name(), has_prometheus, self._tape.kept, history, versions, has_local)
+
+    def write(self, files: Mapping[str, str]) -> None:
+        """Write files, by their path inside the directory. Raises RecordingError."""
+        for name, text in files.items():
             path = self._directory / name
             try:
                 path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-                with path.open("x", encoding="ascii") as file:
+                with path.open("x", encoding="utf-8", newline="") as file:
                     file.write(text)
             except OSError as error:
                 raise RecordingError(f"{path} cannot be written: {error.strerror}") from error

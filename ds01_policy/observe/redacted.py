@@ -1,11 +1,12 @@
 """What of Docker's answers may be written down: enough to judge by, nothing that is likely to be a secret.
 
 Owns the lists of what is kept. Environment variables, commands, health check logs, log and volume driver options
-carry passwords and tokens; labels stay, as ownership is read from them.
+carry passwords and tokens; labels stay, as ownership is read from them, but for values that look like secrets.
 """
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 from ds01_policy.observe.ports import Json
@@ -20,12 +21,21 @@ _NOT_OF_STATE = ("Health",)
 _NOT_OF_HOST_CONFIG = ("LogConfig", "Mounts", "StorageOpt")  # what is mounted stands in the top-level Mounts
 # Not every NVIDIA_*: NVIDIA_API_KEY is a token.
 _VARIABLES = ("CUDA_VERSION", "NVIDIA_VISIBLE_DEVICES", "NVIDIA_DRIVER_CAPABILITIES", "NVIDIA_DISABLE_REQUIRE")
+REDACTED = "redacted"
+_SECRET_KEY = re.compile(
+    r"passw|passphrase|secret|token|credential|basicauth|(api|access|private|signing)[._-]?key", re.IGNORECASE
+)
+# What the tokens of well-known services begin with, and anything signed.
+_SECRET_VALUE = re.compile(
+    r"\b(gh[pousr]_|github_pat_|glpat-|hf_|sk-|xox[abprs]-|nvapi-|AKIA|ASIA|eyJ)[A-Za-z0-9_-]{8,}|-----BEGIN |Bearer "
+)
+_CREDENTIALS = re.compile(r"(?<=://)[^\s/@]+@")
 _VARIABLE_PREFIXES = ("NVIDIA_REQUIRE_", "NVIDIA_MIG_", "NVIDIA_IMEX_")
 
 
 def redact_listed(entry: Json) -> Json:
     """Keep of one entry of the list of containers what tells which container it is."""
-    return _keep(entry, _LISTED)
+    return _with_labels(_keep(entry, _LISTED))
 
 
 def redact_inspect(raw: Json) -> Json:
@@ -38,6 +48,7 @@ def redact_inspect(raw: Json) -> Json:
         config = _keep(config, _CONFIG)
         if isinstance(config.get("Env"), list):
             config["Env"] = [entry for entry in config["Env"] if _harmless(entry)]
+        config = _with_labels(config)
     kept["Config"] = config
     return kept
 
@@ -45,6 +56,23 @@ def redact_inspect(raw: Json) -> Json:
 def _harmless(entry: object) -> bool:
     name = entry.partition("=")[0] if isinstance(entry, str) else ""
     return name in _VARIABLES or name.startswith(_VARIABLE_PREFIXES)
+
+
+def _with_labels(value: Json) -> Json:
+    """Keep labels, as ownership is read from them, without values that are likely to be secrets."""
+    labels = value.get("Labels")
+    if not isinstance(labels, dict):
+        return value
+    return {**value, "Labels": {key: _label(key, text) for key, text in labels.items()}}
+
+
+def _label(key: str, value: Any) -> Any:
+    """Take a secret out of one label. What is JSON by itself (editors keep settings there) may hold any."""
+    if not isinstance(value, str):
+        return value
+    if _SECRET_KEY.search(key) or _SECRET_VALUE.search(value) or value.lstrip()[:1] in ("{", "["):
+        return REDACTED
+    return _CREDENTIALS.sub(f"{REDACTED}@", value)
 
 
 def _keep(value: Json, keys: tuple[str, ...]) -> Json:

@@ -8,8 +8,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from ds01_policy.observe.ports import SourceError, Sources
-from ds01_policy.observe.recorded import recording_of
+from ds01_policy.observe.ports import NotRecorded, SourceError, Sources
+from ds01_policy.observe.recorded import metric_of, recording_of
 from ds01_policy.observe.recorded_values import time_json
 from ds01_policy.text import plain
 
@@ -21,6 +21,9 @@ if TYPE_CHECKING:
     from ds01_policy.model import History
     from ds01_policy.observe.ports import Counters, FileStat, Inventory, Json, OnGpus, QueryResult
     from ds01_policy.observe.recorded import Question, Recording
+
+
+_BEFORE, _SHOWN = 30, 150  # characters of a query that are shown before the first difference, and in all
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +49,11 @@ def replay(directory: Path) -> Replay:
         RecordingError: when it is none, or a file in it cannot be understood.
 
     """
-    recording = recording_of(directory)
+    return replay_of(recording_of(directory))
+
+
+def replay_of(recording: Recording) -> Replay:
+    """Answer from a recording that is read already."""
     tape = _Tape(recording)
     prometheus = _Prometheus(tape) if recording.has_prometheus else None
     local = _Local(tape) if recording.has_local else None
@@ -66,18 +73,38 @@ class _Tape:
             message = (
                 f"this recording has no answer to {plain(what, 300)}: "
                 "the rules or signals ask something else than when it was recorded"
+                f"{self._instead(question)}"
             )
             if message not in self.mismatches:
                 self.mismatches.append(message)
-            raise SourceError(message)
+            raise NotRecorded(message)
         self._asked.add(question)
         kept = self._kept[question]
         if error := kept.raised():
             raise error
         return kept.answer
 
+    def _instead(self, question: Question) -> str:
+        """Name what was asked then about the same metric: most likely the same question in other words."""
+        if question[0] != "query":
+            return ""
+        then = [
+            kept[1]
+            for kept in self._kept
+            if kept[0] == "query" and kept not in self._asked and metric_of(kept[1]) == metric_of(question[1])
+        ]
+        return f"; {_difference(then[0], question[1])}" if then else ""
+
     def unused(self) -> list[str]:
         return [kept.place for question, kept in self._kept.items() if question not in self._asked]
+
+
+def _difference(then: str, now: str) -> str:
+    """Show where two texts part: queries are long, and begin alike."""
+    same = next((index for index, (old, new) in enumerate(zip(then, now, strict=False)) if old != new), None)
+    start = max((min(len(then), len(now)) if same is None else same) - _BEFORE, 0)
+    old, new = (plain(("…" if start else "") + text[start:], _SHOWN) for text in (then, now))
+    return f"then it asked {old!r} where it asks {new!r} now"
 
 
 class _Docker:

@@ -48,7 +48,7 @@ def answers(about: About, clock: Clock) -> Answers:
     if when and about.mode is not Mode.ENFORCE:
         when = (*when, f"And that only once the mode is enforce: it is {about.mode}.")
     never = f"Never by a rule: none of them {'stops' if alive else 'removes'} it."
-    return Answers(asked, _why(about, enforced), when or (never,), _do(about))
+    return Answers(asked, _why(about, enforced), when or (never,), _do(about, clock))
 
 
 def _ends(about: About, verdict: Verdict) -> bool:
@@ -152,14 +152,32 @@ def _mode(about: About, verdict: Verdict) -> str:
 # ── what to do ───────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def _do(about: About) -> tuple[str, ...]:
+def _do(about: About, clock: Clock) -> tuple[str, ...]:
     pending = [verdict for verdict in about.verdicts if verdict.kind in _PENDING and _ends(about, verdict)]
     if not pending:
-        return ("Nothing now.",)
+        return ("Nothing now.", *_before(about, clock))
     advice = [f"{verdict.rule}: {_advice(about, about.rule(verdict), verdict)}" for verdict in pending]
     if any(Action.REMOVE in about.rule(verdict).then for verdict in pending):
         advice.append(_survives(about))
     return (*advice, "An exemption is an admin's to give.")
+
+
+def _before(about: About, clock: Clock) -> tuple[str, ...]:
+    """Say what comes whatever it does: a clock that runs out for one that lives."""
+    if about.container.state not in ALIVE:
+        return ()
+    coming = [
+        (verdict.due_at, verdict.rule)
+        for verdict in about.verdicts
+        if about.rule(verdict).when is None
+        and verdict.kind in (Kind.CLEAR, Kind.YOUNG)
+        and verdict.due_at is not None
+        and _ends(about, verdict)
+    ]
+    if not coming:
+        return ()
+    at, rule = min(coming)
+    return (f"Save your work before {clock.absolute(at)}: {rule} goes by the clock, however busy it is.",)
 
 
 def _advice(about: About, rule: Rule, verdict: Verdict) -> str:
@@ -201,7 +219,9 @@ def _needs(condition: Condition, verdict: Verdict) -> str:
 
 
 def _survives(about: About) -> str:
+    what = "save your work elsewhere" if about.container.state in ALIVE else "copy out what matters"
     kept = [mount.destination for mount in about.container.mounts if mount.kind in ("bind", "volume")]
     if not kept:
-        return "Nothing in it survives its removal: copy out what matters."
-    return f"Its removal spares {', '.join(kept)}; everything else written inside it is lost."
+        return f"Nothing in it survives its removal: {what}."
+    spared = f"Its removal spares {', '.join(kept)}; everything else written inside it is lost"
+    return f"{spared}: {what}."

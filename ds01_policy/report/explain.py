@@ -1,4 +1,4 @@
-"""What `explain CONTAINER` says: who and what it is, every rule with every clause, and a user's three questions.
+"""What `explain CONTAINER` says: a user's three questions, who and what it is, every rule with every clause.
 
 Owns what is told about one container, as JSON and as text. Decides nothing: all of it is in the values it is given.
 """
@@ -56,7 +56,7 @@ def explain_document(about: About, clock: Clock) -> dict[str, Any]:
         "limits": [limit_json(limit) for limit in about.limits],
         "rules": [_rule_json(about, verdict) for verdict in about.verdicts],
         "unmatched": [{"rule": rule, "wants": wants} for rule, wants in about.unmatched],
-        "answers": {"why": said.why, "when": list(said.when), "do": list(said.do)},
+        "answers": {"asked": list(said.asked), "why": said.why, "when": list(said.when), "do": list(said.do)},
         "problems": [
             {"code": problem.code, "detail": problem.detail}
             for problem in all_problems(about.snapshot, about.evaluation, about.plan)
@@ -80,10 +80,11 @@ def explain_text(about: About, page: Page, clock: Clock) -> str:
     container = about.container
     title = f"{plain(container.name, 128)} ({container.short}) on {plain(about.snapshot.host, 60)}, {clock.stamp()}"
     parts = [
-        [*(page.paint(line, "bold") for line in wrap(title, page.columns)), *_facts(about, page, clock)],
+        [page.paint(line, "bold") for line in wrap(title, page.columns)],
+        _answers(about, page, clock),
+        _facts(about, page, clock),
         *(_rule(about, page, clock, verdict) for verdict in about.verdicts),
         _unmatched(about, page),
-        _answers(about, page, clock),
         _problems(about, page),
     ]
     return "\n\n".join("\n".join(part) for part in parts if part) + "\n"
@@ -155,7 +156,7 @@ def _rule(about: About, page: Page, clock: Clock, verdict: Verdict) -> list[str]
     lines += _line(page, "why", why)
     if verdict.for_ is not None:
         lines += _line(page, "over", _span(verdict, verdict.for_))
-    lines += _clauses(page, verdict)
+    lines += clauses(page, verdict)
     spell = about.warned(verdict.rule)
     if spell is not None and spell.warned_at is not None:
         reached = "" if spell.delivered else "; nobody was provably reached"
@@ -179,7 +180,7 @@ def _span(verdict: Verdict, asked: timedelta) -> str:
 _HEADINGS = ("", "CLAUSE", "OVER", "MEASURED", "SEEN", "BY")
 
 
-def _clauses(page: Page, verdict: Verdict) -> list[str]:
+def clauses(page: Page, verdict: Verdict) -> list[str]:
     """One line a clause, then what is wrong with the data of those that cannot be answered."""
     evidence = list(dict.fromkeys(verdict.evidence))
     if not evidence:

@@ -26,12 +26,14 @@ from rig.nvidia_smi import SmiGpu, SmiMig, write_nvidia_smi  # noqa: E402
 from rig.prometheus import backfill, serve  # noqa: E402
 
 from ds01_policy.act.dry_run import DryRun  # noqa: E402
+from ds01_policy.cli.recording import EXPECTED, expected_of  # noqa: E402
+from ds01_policy.cli.recording import policy_files as kept_files  # noqa: E402
 from ds01_policy.cli.wiring import live_sources  # noqa: E402
-from ds01_policy.config.load import load  # noqa: E402
+from ds01_policy.config.load import load, load_whole  # noqa: E402
 from ds01_policy.memory import Memory, remembered  # noqa: E402
 from ds01_policy.model import State  # noqa: E402
 from ds01_policy.observe.ports import Json  # noqa: E402
-from ds01_policy.observe.recording import Recorder  # noqa: E402
+from ds01_policy.observe.recording import Recorder, replay  # noqa: E402
 from ds01_policy.tick import look, tick  # noqa: E402
 
 USERS = {1001: "alice", 1002: "bob", 1003: "carol", 1004: "dave", 1005: "erin"}
@@ -144,6 +146,18 @@ def policy_files(folder: Path, docker: str, prometheus: str, smi: Path) -> Path:
     return config
 
 
+def keep_policy() -> None:
+    """Put the demo's configuration beside what was asked, not the one of today's sockets; and what it finds."""
+    loaded = load_whole(HERE / "demo-config", unix_group=lambda _: None)
+    again = replay(HERE / "demo")
+    report = look(loaded.policy, again.sources, again.at, again.history)
+    files = {**kept_files(loaded, {}), EXPECTED: expected_of(loaded.policy, report)}
+    for name, text in files.items():
+        path = HERE / "demo" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text, encoding="utf-8")
+
+
 def main() -> None:
     """Start the host, let a few ticks pass, record."""
     folder = Path(tempfile.mkdtemp(prefix="demo"))
@@ -171,6 +185,7 @@ def main() -> None:
         at = datetime.now(UTC).replace(microsecond=0)
         report = look(policy, recorder.sources, at, history)
         recorder.finish(at, history, {})
+        keep_policy()
         server.stop()
         states = [container.state for container in report.snapshot.containers]
         sys.stdout.write(f"{len(states)} containers, {states.count(State.RUNNING)} running\n")

@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
-from ds01_policy.cli import acting, deciding, looking_back, wiring
+from ds01_policy.cli import acting, deciding, looking_back, recording, wiring
 from ds01_policy.cli.app import app
 from ds01_policy.observe.recording import replay
 
@@ -98,9 +98,9 @@ def configured(folder: Path, files: Mapping[str, str] | None = None, **settings:
 def pretend_demo_is_here(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let the recorded host answer in the place of this one, at its own time. Docker can be seen and not acted upon."""
     at = replay(DEMO).at
-    for module in (wiring, looking_back):
+    for module in (wiring, recording):
         monkeypatch.setattr(module, "live_sources", lambda _: replay(DEMO).sources)
-    for module in (wiring, acting, deciding, looking_back):
+    for module in (wiring, acting, deciding, looking_back, recording):
         monkeypatch.setattr(module, "now", lambda: at)
 
 

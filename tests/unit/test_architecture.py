@@ -15,23 +15,25 @@ MODULES = sorted(PACKAGE.rglob("*.py"))
 FLOORS: tuple[tuple[str, ...], ...] = (
     ("__main__",),
     ("cli",),
+    ("hindsight",),
     ("doctor",),
-    ("memory", "metrics", "watch"),
+    ("memory", "metrics", "watch", "anonymise"),
     ("tick",),
     ("once", "aftercare", "journal", "aside"),
     ("observe", "act", "ledger", "audit", "lock", "report", "config"),
+    ("rule_tests",),
     ("plan", "scenario"),
     ("breaker",),
     ("evaluate", "spells"),
     ("exceptions", "clauses", "conflicts", "host_processes"),
     ("witnesses",),
-    ("readings", "span", "demand", "gpu_claim", "identity", "exemptions", "lives", "partitions", "ownership"),
+    ("readings", "span", "demand", "gpu_claim", "identity", "exemptions", "lives", "partitions", "ownership", "series"),
     ("policy",),
     ("rules", "signals", "limits", "gpu_names", "looks"),
     ("model",),
     ("logic", "units", "text"),
 )
-PURE = {name for floor in FLOORS[FLOORS.index(("plan", "scenario")) :] for name in floor}
+PURE = {name for floor in FLOORS[FLOORS.index(("rule_tests",)) :] for name in floor}
 PURE_WITHIN = {"ds01_policy.act.epilog.gates", "ds01_policy.act.epilog.health", "ds01_policy.act.epilog.held"}
 WORLDLY = {
     "docker", "requests", "urllib3", "pynvml", "prometheus_api_client", "subprocess", "os", "time", "logging",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import os
 import resource
@@ -297,6 +298,12 @@ def test_a_line_that_was_reported_written_survives_a_kill(path: Path) -> None:
         pytest.param({"rule": "idle"}, [], id="not by part of a rule"),
         pytest.param({"since": NOON + HOUR}, ["2", "3"], id="since a time, that time included"),
         pytest.param({"since": NOON + HOUR, "owner": "alice"}, ["2"], id="by all that is asked"),
+        pytest.param({"until": NOON + HOUR}, ["1", "2"], id="until a time, that time included"),
+        pytest.param({"since": NOON + HOUR, "until": NOON + HOUR}, ["2"], id="between two times"),
+        pytest.param({"action": "stop"}, ["1", "2", "3"], id="by action"),
+        pytest.param({"action": "warn"}, [], id="by an action that there was not"),
+        pytest.param({"status": "done"}, ["1", "2", "3"], id="by what became of it"),
+        pytest.param({"status": "failed"}, [], id="by what became of none"),
     ],
 )
 def test_lines_are_found_by_what_people_know(path: Path, wanted: dict[str, Any], expected: list[str]) -> None:
@@ -328,6 +335,90 @@ def test_lines_that_are_not_ours_are_counted_and_skipped(path: Path) -> None:
     found = read(path)
     assert len(list(found)) == len(noise) + 1
     assert found.broken == len(noise)
+
+
+def log_of(details: str) -> bytes:
+    """Write a log with one line for each character."""
+    with tempfile.TemporaryDirectory() as folder:
+        with Audit.open(Path(folder) / "audit.jsonl") as audit:
+            for detail in details:
+                audit.outcome(decision(), outcome(detail), NOON)
+        return (Path(folder) / "audit.jsonl").read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("files", "expected"),
+    [
+        pytest.param({"audit.jsonl": "5", "audit.jsonl.1": "34", "audit.jsonl.2.gz": "12"}, "12345", id="by number"),
+        pytest.param(
+            {f"audit.jsonl.{number}": f"{13 - number:x}" for number in range(1, 13)}, "123456789abc", id="ten"
+        ),
+        pytest.param(
+            {
+                "audit.jsonl": "4",
+                "audit.jsonl-20260302": "3",
+                "audit.jsonl-20260228.gz": "1",
+                "audit.jsonl-20260301": "2",
+            },
+            "1234",
+            id="by date",
+        ),
+        pytest.param({"audit.jsonl.1": "1"}, "1", id="rotated a moment ago, nothing written since"),
+        pytest.param(
+            {
+                "audit.jsonl": "1",
+                "audit.jsonl.bak": "x",
+                "xaudit.jsonl.1": "x",
+                "audit.jsonl.1.swp": "x",
+                "ledger.db": "x",
+            },
+            "1",
+            id="what is not of this log",
+        ),
+    ],
+)
+def test_rotated_files_are_read_too(files: dict[str, str], expected: str, path: Path) -> None:
+    """As logrotate makes them, packed or not: one log, oldest line first."""
+    path.parent.mkdir()
+    for name, details in files.items():
+        data = log_of(details)
+        (path.parent / name).write_bytes(gzip.compress(data) if name.endswith(".gz") else data)
+    found = read(path)
+    assert "".join(entry["detail"] for entry in found) == expected
+    assert found.broken == 0
+
+
+def test_a_packed_file_that_is_not_whole_costs_its_rest(path: Path) -> None:
+    """What can be unpacked is read, the rest is counted once, and the other files are read."""
+    path.parent.mkdir()
+    path.write_bytes(log_of("9"))
+    packed = gzip.compress(log_of("12345678" * 50), compresslevel=0)
+    path.with_name("audit.jsonl.1.gz").write_bytes(packed[: len(packed) // 2])
+    path.with_name("audit.jsonl.2.gz").write_bytes(b"no gzip at all")
+    found = read(path)
+    details = [entry["detail"] for entry in found]
+    assert (details[0], details[-1]) == ("1", "9")
+    assert 10 < len(details) < 401
+    assert found.broken >= 2
+
+
+def test_a_file_that_two_names_lead_to_is_read_once(path: Path) -> None:
+    """As when it is renamed while its folder is read."""
+    path.parent.mkdir()
+    path.write_bytes(log_of("1"))
+    os.link(path, path.with_name("audit.jsonl.1"))
+    assert [entry["detail"] for entry in read(path)] == ["1"]
+
+
+def test_a_log_is_read_line_by_line(path: Path) -> None:
+    """The first entry is there before the last one was read: years of it never stand in memory."""
+    path.parent.mkdir()
+    path.write_bytes(log_of("12"))
+    entries = iter(read(path))
+    assert next(entries)["detail"] == "1"
+    with path.open("ab") as file:
+        file.write(log_of("3"))
+    assert [entry["detail"] for entry in entries] == ["2", "3"]
 
 
 def test_no_log_has_no_lines_and_an_unreadable_one_is_an_error(path: Path) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gzip
+import sys
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -11,7 +13,9 @@ from cli_host import configured, run
 from decided import container, decision
 
 from ds01_policy.audit import Audit
+from ds01_policy.cli import looking_back
 from ds01_policy.model import Action, Outcome, Status
+from ds01_policy.report.layout import Page, columns
 
 AT = datetime(2026, 3, 2, 3, 31, tzinfo=UTC)
 HOSTILE = "\x1b[2Jowned\u202e\nforged line"
@@ -48,6 +52,12 @@ def config(tmp_path: Path) -> Path:
         pytest.param("--since 2026-03-02T05:31:00+01:00", ["d2", "d2", "d3", "d3"], id="since a time in another zone"),
         pytest.param("--owner alice --rule idle-gpu --since 2026-03-01", ["d1", "d1"], id="all that is given holds"),
         pytest.param("--owner carol", [], id="nothing"),
+        pytest.param("--until 2026-03-02T03:31:00", ["d1", "d1"], id="until a time, that time included"),
+        pytest.param("--until 2026-03-02", ["d1", "d1", "d2", "d2"], id="until a day, all of it"),
+        pytest.param("--since 2026-03-02T04:00 --until 2026-03-02T05:00", ["d2", "d2"], id="between two times"),
+        pytest.param("--action warn", ["d1", "d1"], id="by action"),
+        pytest.param("--status failed", ["d3"], id="by what became of it"),
+        pytest.param("--action stop --status failed", [], id="all of that"),
     ],
 )
 def test_filters(config: Path, options: str, decisions: list[str]) -> None:
@@ -68,6 +78,51 @@ def test_a_line_says_when_what_to_whom_by_which_rule_and_why(config: Path) -> No
     assert lines[3].endswith("  outcome  stop  train  alice  max-runtime  done: exit code 0")
     assert lines[5].endswith("bob  stopped-retention  failed: HTTP 500")
     assert r"\x1b[2Jowned\u202e\nforged line" in lines[5]
+
+
+def test_like_two_hours_ago(config: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Times may be said from now back."""
+    monkeypatch.setattr(looking_back, "now", lambda: AT + timedelta(hours=3))
+    ran = run("--config", config, "audit", "--since", "2h ago", "--until", "30m ago", "--json")
+    assert [one["decision"] for one in ran.json["entries"]] == ["d2", "d2"]
+
+
+@pytest.mark.parametrize("option", ["--since", "--until"])
+def test_a_time_that_is_none(option: str, config: Path) -> None:
+    """Exit 2, with how to write it."""
+    ran = run("--config", config, "audit", option, "soon")
+    assert (ran.code, ran.stdout) == (2, "")
+    assert ran.stderr.startswith(f"{option} 'soon' is no time: write it like ")
+
+
+def test_on_a_terminal_an_entry_takes_one_line(config: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Local time, cut to the width; what users wrote stays inside."""
+    row: dict[str, object] = {
+        "at": "2026-03-02T03:31:00+00:00",
+        "kind": "intent",
+        "action": "stop",
+        "name": HOSTILE,
+        "why": "x" * 500,
+    }
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True, raising=False)
+    monkeypatch.setattr(looking_back, "page", lambda: Page(72))
+    line = looking_back._line(row)  # noqa: SLF001  a terminal is not to be had here
+    assert columns(line) == 72
+    assert line.endswith("…")
+    assert r"\x1b[2Jowned" in line
+    assert datetime.fromisoformat(line[:19]) == AT.astimezone().replace(tzinfo=None)
+    del config
+
+
+def test_rotated_files_belong_to_it(config: Path, tmp_path: Path) -> None:
+    """What logrotate moved away is still found."""
+    path = tmp_path / "state" / "audit.jsonl"
+    before = run("--config", config, "audit", "--json").json["entries"]
+    lines = path.read_bytes().splitlines(keepends=True)
+    path.with_name("audit.jsonl.2.gz").write_bytes(gzip.compress(b"".join(lines[:2])))
+    path.with_name("audit.jsonl.1").write_bytes(b"".join(lines[2:5]))
+    path.write_bytes(lines[5])
+    assert run("--config", config, "audit", "--json").json["entries"] == before
 
 
 def test_nothing_written_yet(tmp_path: Path) -> None:

@@ -59,9 +59,10 @@ def test_check_finds_something_doubtful(tmp_path: Path) -> None:
     config = configured(tmp_path, {"exemptions.yaml": EXPIRED})
     ran = run("--config", config, "check")
     assert (ran.code, ran.stderr) == (1, "")
-    first, last = ran.stdout.splitlines()
+    first, why, last = ran.stdout.splitlines()
     assert first.startswith(f"{config}/exemptions.yaml:3:71: expired on 2020-02-01")
     assert first.endswith("[expired]")
+    assert why == "    It holds nothing back any more, and somebody may still rely on it."
     assert last == "1 finding"
     ran = run("--config", config, "check", "--json")
     assert ran.code == 1

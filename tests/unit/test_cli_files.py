@@ -91,8 +91,9 @@ def objections(  # noqa: C901  one line a keyword
 
 
 FILES = [
-    *(("rules", path) for path in sorted((REPOSITORY / "rules").glob("*.yaml")) if ".test." not in path.name),
-    *((name, REPOSITORY / "config" / f"{name}.yaml") for name in SCHEMAS if name != "rules"),
+    *(("rules", path) for path in sorted((REPOSITORY / "rules").glob("*.yaml"))),
+    *(("tests", path) for path in sorted((REPOSITORY / "rules" / "tests").glob("*.yaml"))),
+    *((name, REPOSITORY / "config" / f"{name}.yaml") for name in SCHEMAS if name not in ("rules", "tests")),
 ]
 
 
@@ -103,7 +104,7 @@ def test_what_ships_fits_its_schema(name: str, path: Path) -> None:
     assert (ran.code, ran.stderr) == (0, "")
     schema = ran.json
     assert schema["$schema"].startswith("https://json-schema.org/draft/2020-12")
-    value = parse(path.read_bytes(), path.name).value
+    value = parse(path.read_bytes(), path.name).value  # `0x60` is a number here, as in most editors
     assert objections(schema, schema, value) == []
     assert objections(schema, schema, {**value, "verison": 1}) == [": unknown verison"]
 
@@ -117,12 +118,34 @@ def test_what_ships_fits_its_schema(name: str, path: Path) -> None:
         ("rules", {"version": 1, "rules": [{"id": "x", "match": {}, "for": "1h", "then": ["explode"]}]}),
         ("exemptions", {"version": 1, "exemptions": [{"user": "prof", "rules": ["*"], "reason": "r"}]}),
         ("limits", {"version": 1, "defaults": ["60m"]}),
+        ("tests", {"version": 1, "cases": [{"case": "c", "containers": {"a": {"upp": 3.5}}, "expect": {}}]}),
+        ("tests", {"version": 1, "cases": [{"case": "c", "containers": {"a": {}}, "expect": {"a": {"r": "acct"}}}]}),
+        (
+            "tests",
+            {"version": 1, "cases": [{"case": "c", "containers": {"a": {}}, "expect": {"a": {"r": {"du": "1m"}}}}]},
+        ),
     ],
 )
 def test_what_the_loader_refuses_does_not_fit(name: str, value: dict[str, Any]) -> None:
     """A word that does not exist, a number that is none, a missing key."""
     schema = run("schema", name).json
     assert objections(schema, schema, value)
+
+
+def test_editors_find_the_schema_of_every_file_that_init_writes(tmp_path: Path) -> None:
+    """The first line names it, as a path from the file; what stands there is what `schema` prints."""
+    assert run("init", tmp_path).code == 0
+    named = set()
+    for path in tmp_path.rglob("*.yaml"):
+        mark, _, schema = path.read_text().splitlines()[0].partition("$schema=")
+        assert mark == "# yaml-language-server: ", path
+        assert (path.parent / schema).resolve().parent == tmp_path / "schema"
+        kind = Path(schema).stem
+        assert kind == {"rules": "rules", "tests": "tests"}.get(path.parent.name, path.stem)
+        assert (path.parent / schema).read_text() == run("schema", kind).stdout
+        named.add(kind)
+    assert named == set(SCHEMAS)
+    assert {path.stem for path in (tmp_path / "schema").iterdir()} == set(SCHEMAS)
 
 
 # ── which configuration holds ────────────────────────────────────────────────────────────────────────────────────────

@@ -125,13 +125,14 @@ def test_a_pipe_is_80_columns_wide(monkeypatch: pytest.MonkeyPatch) -> None:
     assert page() == Page(80, colour=False)
 
 
-def test_a_real_terminal_is_used_in_full() -> None:
+def test_a_real_terminal_is_used_in_full(monkeypatch: pytest.MonkeyPatch) -> None:
     """Colour, its whole width, and a line of progress on stderr that is gone in the end."""
     master, slave = pty.openpty()
     fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", 50, 132, 0, 0))
-    env = {name: value for name, value in os.environ.items() if name not in ("NO_COLOR", "COLUMNS", "LINES")}
+    for name in ("NO_COLOR", "COLUMNS", "LINES"):
+        monkeypatch.delenv(name, raising=False)
     ours = start(
-        "--config", DEMO_CONFIG, "--replay", DEMO, "preview", stdout=slave, stderr=slave, env={**env, "TERM": "xterm"}
+        "--config", DEMO_CONFIG, "--replay", DEMO, "preview", stdout=slave, stderr=slave, env={"TERM": "xterm"}
     )
     os.close(slave)
     shown = b""

@@ -25,7 +25,9 @@ def test_each_kind_of_file_has_a_schema_that_knows_the_shipped_keys(name: str) -
     assert schema["$schema"].startswith("https://json-schema.org/")
     assert schema["additionalProperties"] is False
     config, rules = shipped()
-    path = rules / "idle-gpu.yaml" if name == "rules" else config / f"{name}.yaml"
+    path = {"rules": rules / "idle-gpu.yaml", "tests": rules / "tests" / "idle-gpu.yaml"}.get(
+        name, config / f"{name}.yaml"
+    )
     assert set(parse(path.read_bytes(), name).value) <= set(schema["properties"])
 
 
@@ -61,6 +63,6 @@ def test_null_is_never_offered_and_defaults_read_as_written() -> None:
 
 
 def test_another_name_has_no_schema() -> None:
-    """There are six kinds of file."""
+    """There are seven kinds of file."""
     with pytest.raises(KeyError):
         schema_of("templates")

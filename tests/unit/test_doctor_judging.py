@@ -368,7 +368,7 @@ def test_a_rare_tick_is_told_with_its_own_interval() -> None:
     [
         ((), True, []),
         ((), False, ["note configuration"]),
-        (("limits.yaml:3:1: expired", "b", "c"), True, ["bad check"]),
+        (("limits.yaml:3:1: expired", "b", "c"), True, ["note check"]),
     ],
     ids=["in order", "none of this host's own", "what check doubts"],
 )

@@ -84,6 +84,21 @@ def test_a_held_container_in_full() -> None:
         explain_text(about(kept, plan=Plan((STOP_TRAIN,))), Page(80), CLOCK)
         == """\
 train (111111111111) on gpu01, Mon 2026-03-02 04:31 (UTC+01:00)
+
+Why is it not stopped?
+  idle-gpu finds it due, but its notice is not over (no warning has gone out
+  yet); max-runtime finds nothing to do (running for 4h < 24h).
+When will it be stopped?
+  idle-gpu: once its notice is over (no warning has gone out yet)
+  max-runtime: at the earliest in 20h, Tue 00:31
+What must its owner do?
+  idle-gpu: let it work: gpu ≥ 5% or cpu ≥ 1% or network ≥ 10 KiB/s over the
+  last 5m is enough, or touch /workspace/.keep-alive in it, which keeps it for
+  up to 1d.
+  Its removal spares /workspace; everything else written inside it is lost: save
+  your work elsewhere.
+  An exemption is an admin's to give.
+
   owner    alice by label ds01.user; group student
   type     docker, image pytorch:2.3
   state    running; created 5h ago, Sun 23:31, started 4h ago, 00:31, counted
@@ -107,19 +122,6 @@ max-runtime - clear: Runs too long.
   over     1d (max_runtime, defaults)
 
 Not about it: never-started (wants state created)
-
-Why is it not stopped?
-  idle-gpu finds it due, but its notice is not over (no warning has gone out
-  yet); max-runtime finds nothing to do (running for 4h < 24h).
-When will it be stopped?
-  idle-gpu: once its notice is over (no warning has gone out yet)
-  max-runtime: at the earliest in 20h, Tue 00:31
-What must its owner do?
-  idle-gpu: let it work: gpu ≥ 5% or cpu ≥ 1% or network ≥ 10 KiB/s over the
-  last 5m is enough, or touch /workspace/.keep-alive in it, which keeps it for
-  up to 1d.
-  Its removal spares /workspace; everything else written inside it is lost.
-  An exemption is an admin's to give.
 """
     )
 
@@ -131,18 +133,10 @@ def test_missing_data_in_full() -> None:
     text = explain_text(
         about(JAX, snapshot=replace(SNAPSHOT, problems=(*SNAPSHOT.problems, down, other))), Page(80), CLOCK
     )
+    parts = text.split("\n\n")
     assert (
-        "\n\n".join(text.split("\n\n")[1:2] + text.split("\n\n")[-2:])
+        "\n\n".join((parts[1], parts[3], parts[-1]))
         == """\
-idle-gpu - unknown: Holds a GPU and uses nothing.
-  why      gpu: stale (newest sample is 20m old)
-  over     60m (idle_timeout, defaults)
-         CLAUSE              OVER  MEASURED                   SEEN  BY
-  stale  gpu < 5%            60m   0% [0%, 41%]               60%   prometheus
-  true   cpu < 1%            60m   0.1%                       99%   prometheus
-  true   network < 10 KiB/s  60m   12 B/s [12 B/s, 12.5 B/s]  99%   prometheus
-  stale: newest sample is 20m old
-
 Why is it not stopped?
   idle-gpu cannot tell (gpu: stale (newest sample is 20m old)), and what is not
   known never acts; max-runtime finds nothing to do (running for 4h < 24h).
@@ -151,6 +145,17 @@ When will it be stopped?
   max-runtime: at the earliest in 20h, Tue 00:31
 What must its owner do?
   Nothing now.
+  Save your work before Tue 00:31: max-runtime goes by the clock, however busy
+  it is.
+
+idle-gpu - unknown: Holds a GPU and uses nothing.
+  why      gpu: stale (newest sample is 20m old)
+  over     60m (idle_timeout, defaults)
+         CLAUSE              OVER  MEASURED                   SEEN  BY
+  stale  gpu < 5%            60m   0% [0%, 41%]               60%   prometheus
+  true   cpu < 1%            60m   0.1%                       99%   prometheus
+  true   network < 10 KiB/s  60m   12 B/s [12 B/s, 12.5 B/s]  99%   prometheus
+  stale: newest sample is 20m old
 
 untrusted_infrastructure: jax (222222222222) claims to be infrastructure; it is
     not honoured
@@ -310,6 +315,11 @@ def test_a_rule_s_own_mode_is_told_apart() -> None:
         pytest.param(about(DRAFT), "Nothing in it survives its removal: copy out what matters.", id="no mounts"),
         pytest.param(about(KEPT), "Nothing now.", id="kept alive"),
         pytest.param(
+            about(JAX),
+            "Save your work before Tue 00:31: max-runtime goes by the clock, however busy it is.",
+            id="a clock that runs",
+        ),
+        pytest.param(
             alone(replace(TRAIN_IDLE, container=replace(TRAIN, keep_alive=KeepAlive(AT, AT - timedelta(hours=24))))),
             "idle-gpu: let it work: gpu ≥ 5% or cpu ≥ 1% or network ≥ 10 KiB/s over the last 5m is enough; its "
             "keep-alive file has had its 1d and counts again only once it has worked.",
@@ -410,7 +420,7 @@ def test_document_carries_all_of_it() -> None:
         (["stop", "remove", "epilog"], "notice"),
     ]
     assert got["unmatched"] == [{"rule": "never-started", "wants": "state created"}]
-    assert set(got["answers"]) == {"why", "when", "do"}
+    assert set(got["answers"]) == {"asked", "why", "when", "do"}
 
 
 HOSTILE = "\x1b[2J\x1b]0;owned\x07\r\n\u202egpj.exe\u2066 名前 {{ 7*7 }} $(reboot) " + "x" * 300
