@@ -25,9 +25,11 @@ demo: .venv/runtime.stamp
 	@echo && echo '$$ $(DEMO) explain $(DEMO_CONTAINER)' && $(BIN)/$(DEMO) explain $(DEMO_CONTAINER)
 	@echo && echo '$$ $(DEMO) evaluate' && $(BIN)/$(DEMO) evaluate
 
-# The quick ones first; pytest last, so that its summary is the last line.
+# The quick ones first; pytest last, so that its summary is the last line. What needs no engine runs on every core.
 test: lint
-	@$(BIN)/python -m pytest -q --durations=10
+	@$(BIN)/ds01-policy --config config test
+	@$(BIN)/python -m pytest -q --durations=5 -n auto --maxprocesses 4 --dist loadfile $(filter-out tests/live tests/bench,$(wildcard tests/*))
+	@$(BIN)/python -m pytest -q --durations=5 tests/live
 
 lint: .venv/test.stamp
 	@$(BIN)/ruff check --quiet
