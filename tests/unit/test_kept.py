@@ -101,19 +101,19 @@ def test_a_policy_is_the_same_where_it_is_kept(files: dict[str, str], tmp_path: 
 
 def test_what_lay_outside_is_inside(tmp_path: Path) -> None:
     """Rules and members named by absolute paths or through `..` are read from the recording, not from this machine."""
-    site(tmp_path / "shared", {"rules/b.yaml": RULE % "b", "staff": "erin\n"})
+    site(tmp_path / "common", {"rules/b.yaml": RULE % "b", "staff": "erin\n"})
     limits = "defaults: {idle_timeout: 1h, max_runtime: 1h, container_hold_after_stop: 1h}\ndefault_group: a\n"
     config = site(
         tmp_path / "config",
         {
-            "settings.yaml": f"rules: [{tmp_path}/shared/rules, rules]\n",
+            "settings.yaml": f"rules: [{tmp_path}/common/rules, rules]\n",
             "rules/a.yaml": RULE % "a",
-            "limits.yaml": f"{limits}groups: {{a: {{}}, staff: {{members_file: ../shared/staff}}}}\n",
+            "limits.yaml": f"{limits}groups: {{a: {{}}, staff: {{members_file: ../common/staff}}}}\n",
         },
     )
     there, here = kept(config, tmp_path / "recording")
     assert comparable(here) == comparable(there)
-    for path in (tmp_path / "shared").rglob("*"):
+    for path in (tmp_path / "common").rglob("*"):
         if path.is_file():
             path.unlink()
     again = load(tmp_path / "recording" / FOLDER, unix_group=no_group)
