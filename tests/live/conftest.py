@@ -14,8 +14,9 @@ from pathlib import Path
 import pytest
 
 HERE = Path(__file__).parent
-if str(HERE) not in sys.path:
-    sys.path.insert(0, str(HERE))
+for folder in (HERE, HERE.parent / "unit"):  # the rig, and how documents are read
+    if str(folder) not in sys.path:
+        sys.path.append(str(folder))
 
 from rig import parts  # noqa: E402 -- found through the line above
 from rig.age_proxy import AgeProxy  # noqa: E402

@@ -6,45 +6,15 @@ import os
 import re
 import subprocess
 import sys
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 from cli_host import REPOSITORY
+from documents import Block, Command, DriftError, blocks, commands, fits, section
 
 from ds01_policy.config.why import WHY, WHY_LIVE
 
 SECTION = "## Write your first rule"
-_FENCE = re.compile(r"^```(?P<kind>\w*)\n(?P<text>.*?)^```$", re.MULTILINE | re.DOTALL)
-_EXIT = re.compile(r"\s+# exit (?P<code>\d+)$")
-_ANY = "…"  # within a line: any words; as a line: any lines
-
-
-@dataclass(frozen=True)
-class Block:
-    """One fenced block, as read."""
-
-    kind: str
-    text: str
-    line: int  # in the README, of its first line
-
-
-class DriftError(AssertionError):
-    """The README shows what is not so."""
-
-
-def section(readme: str, heading: str) -> str:
-    """Cut one section out; everything before it becomes empty lines, so that lines keep their numbers."""
-    before, found, after = readme.partition(f"\n{heading}\n")
-    assert found, f"README.md has no section {heading!r}"
-    return "\n" * (before.count("\n") + 2) + re.split(r"^## ", after, maxsplit=1, flags=re.MULTILINE)[0]
-
-
-def blocks(text: str) -> list[Block]:
-    """List the fenced blocks."""
-    return [
-        Block(found["kind"], found["text"], text.count("\n", 0, found.start()) + 2) for found in _FENCE.finditer(text)
-    ]
 
 
 def walk(text: str, directory: Path) -> list[str]:
@@ -57,7 +27,7 @@ def walk(text: str, directory: Path) -> list[str]:
     done = []
     for block in blocks(text):
         if block.kind == "console":
-            done += [_run(*told, directory) for told in _commands(block)]
+            done += [_run(told, directory) for told in commands(block, "README.md")]
         elif block.kind == "yaml":
             done.append(_write(block, directory))
         elif block.kind == "diff":
@@ -67,22 +37,9 @@ def walk(text: str, directory: Path) -> list[str]:
     return done
 
 
-def _commands(block: Block) -> list[tuple[str, str, int]]:
-    """List each command with what is shown below it and its line."""
-    found: list[tuple[str, str, int]] = []
-    for number, line in enumerate(block.text.splitlines(keepends=True), block.line):
-        if line.startswith("$ "):
-            found.append((line[2:].rstrip("\n"), "", number))
-        elif found:
-            found[-1] = (found[-1][0], found[-1][1] + line, found[-1][2])
-        else:
-            raise DriftError(f"README.md:{number}: output before any command")
-    return found
-
-
-def _run(command: str, shown: str, line: int, directory: Path) -> str:
+def _run(told: Command, directory: Path) -> str:
     """Run one line as the shell would; stderr is shown nowhere, so there must be none."""
-    code = int(found["code"]) if (found := _EXIT.search(command)) else 0
+    command, shown, line, code = told.text, told.shown, told.line, told.code
     path = os.pathsep.join([str(directory / ".bin"), os.environ["PATH"]])
     kept = {key: value for key, value in os.environ.items() if key not in ("DS01_POLICY_CONFIG", "COLUMNS")}
     ran = subprocess.run(
@@ -100,14 +57,6 @@ def _run(command: str, shown: str, line: int, directory: Path) -> str:
         what = what or f"README.md:{line}: $ {command}\nsays something else"
         raise DriftError(f"{what}\n--- shown\n{shown}--- said\n{ran.stdout}--- on stderr\n{ran.stderr}")
     return command
-
-
-def fits(shown: str, said: str) -> bool:
-    """Whether what was said is what is shown, where `…` may be anything."""
-    pattern = ""
-    for line in shown.splitlines():
-        pattern += r"(?:.*\n)*" if line == _ANY else ".*".join(map(re.escape, line.split(_ANY))) + r"\n"
-    return re.fullmatch(pattern, said) is not None
 
 
 def _named(block: Block, directory: Path) -> tuple[Path, str]:
