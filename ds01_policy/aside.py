@@ -37,6 +37,11 @@ class Aside:
             self._changed.notify()
             return True
 
+    @property
+    def waiting(self) -> int:
+        """How many wait. Any thread may ask."""
+        return len(self._waiting)
+
     def check(self) -> None:
         """Raise what ended the thread, if anything did."""
         if self._running.done():

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from datetime import datetime, timedelta
     from pathlib import Path
 
-    from ds01_policy.model import Decision, Evaluation, Mode, Outcome, Plan
+    from ds01_policy.model import Decision, Evaluation, Mode, Outcome, Plan, Totals
     from ds01_policy.observe.snapshot import Observed
 
 LEDGER = "ledger.db"
@@ -138,6 +138,13 @@ class Memory:
                 ledger.conclude(decision, outcome, at)
         except (LedgerError, AuditError) as error:
             raise self._lost(error) from error
+
+    def totals(self) -> Totals | None:
+        """Tell what has been counted over all runs; None: it cannot be read."""
+        try:
+            return None if self._ledger is None else self._ledger.totals()
+        except LedgerError:
+            return None
 
     def files(self) -> tuple[Ledger, Audit]:
         """Give both, open, to who writes other things into them than decisions.

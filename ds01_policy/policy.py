@@ -120,6 +120,7 @@ class Settings:
     gpu: GpuSettings = GpuSettings()
     state_dir: PurePath = field(default_factory=lambda: PurePath("/var/lib/ds01-policy"))
     metrics_file: PurePath | None = None
+    metrics_listen: tuple[str, int] | None = None  # host and port that `watch` serves metrics at
     awake: timedelta = timedelta(minutes=5)
     budget: Budget = Budget()
     breaker: Breaker = Breaker()

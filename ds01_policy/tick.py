@@ -11,7 +11,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Protocol
 
 from ds01_policy.evaluate import evaluate
-from ds01_policy.model import Decision, History, Kind, Plan, Problem, Status
+from ds01_policy.model import UNSEEN, Decision, History, Kind, Plan, Problem, Status
 from ds01_policy.observe.fallback import further
 from ds01_policy.observe.snapshot import DockerDown, Observed, observe
 from ds01_policy.plan import make_plan
@@ -20,14 +20,11 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from ds01_policy.act.epilog.held import Held, Result
-    from ds01_policy.model import Container, Demand, Evaluation, Mode, Outcome, Snapshot, Unfit, Verdict
+    from ds01_policy.model import Container, Demand, Evaluation, Mode, Outcome, Snapshot, Totals, Unfit, Verdict
     from ds01_policy.observe.ports import Sources
     from ds01_policy.policy import Policy
 
 Recheck = Callable[[Sequence[Decision]], Mapping[str, str]]
-
-# Problems of a look that say that a container was not seen, though it may be there.
-UNSEEN = ("container_unreadable", "docker_slow")
 
 
 class MemoryLost(Exception):
@@ -76,6 +73,7 @@ class Report:
     outcomes: tuple[Outcome, ...] = ()
     problems: tuple[Problem, ...] = ()
     epilogs: tuple[tuple[Held, Result], ...] = ()  # of containers that ended by whichever hand since the last tick
+    totals: Totals | None = None  # counted over all runs, this one among them; None: the ledger does not say
 
 
 def look(policy: Policy, sources: Sources, at: datetime, history: History, mode: Mode | None = None) -> Report:

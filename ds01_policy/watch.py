@@ -132,6 +132,12 @@ class Watch:
         self._behind_since: float | None = None  # something went wrong: look at everything anew in a while
         self._following = False
         self._said: set[str] = set()  # trouble that was told of since all was well
+        self.last_event: datetime | None = None  # the time of the last event seen
+
+    @property
+    def following(self) -> bool:
+        """Whether it is connected to Docker's events. Any thread may ask."""
+        return self._following
 
     def follow(self) -> None:
         """Follow events for ever; ends by an exception from outside, or by what ended the worker."""
@@ -187,6 +193,7 @@ class Watch:
             self.behind("more containers end than can be seen to at once")
         if event.at is not None:
             self._last = max(self._last or event.at, event.at)
+            self.last_event = event.at
 
     def _seen(self, container: str) -> None:
         """Write down what a container holds while it is there to be asked."""

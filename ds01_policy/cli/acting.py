@@ -53,7 +53,9 @@ def locked_tick(policy: Policy, world: World, mode: Mode, progress: Progress) ->
             with closing(memory):
                 hands = _Hands(policy, memory, world, progress)
                 aftermath = Aftermath(policy, world.sources.docker, memory.files, mode)
-                return tick(policy, world.sources, memory, hands, now, mode, aftermath=aftermath)
+                report = tick(policy, world.sources, memory, hands, now, mode, aftermath=aftermath)
+                # What cannot be written is not counted: then nothing is told, not an old number.
+                return replace(report, totals=memory.totals() if report.history.writable else None)
     except Held as held:
         fail(Exit.LOCKED, [str(held)])
     except LockError as error:

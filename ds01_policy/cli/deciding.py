@@ -111,16 +111,25 @@ def _looked(policy: Policy, world: World, command: str, mode: Mode, *, json: boo
 
 def _measured(policy: Policy, world: World, report: Report | None, mode: Mode, began: datetime) -> None:
     """Write the engine's own metrics; that they cannot be written changes nothing about the tick."""
-    if policy.settings.metrics_file is None or world.replay is not None:
+    if world.replay is not None:
         return
-    from ds01_policy.metrics import families, last_success, success, text, write
+    from ds01_policy.metrics import EVERYBODYS, NAME, OURS, families, last_success, success, text, write
 
-    path, ended = Path(policy.settings.metrics_file), now()
-    succeeded = ended.timestamp() if report is not None and success(report) else last_success(path)
-    try:
-        write(path, text(families(report, mode, began, ended, succeeded)))
-    except OSError as error:
-        sys.stderr.write(f"metrics_file {plain(str(path))} cannot be written: {error.strerror}\n")
+    settings, ended = policy.settings, now()
+    files = {Path(settings.state_dir) / NAME: OURS}
+    if settings.metrics_file is not None:
+        files[Path(settings.metrics_file)] = EVERYBODYS
+    succeeded = (
+        ended.timestamp()
+        if report is not None and success(report)
+        else next(filter(None, map(last_success, files)), None)
+    )
+    told = text(families(report, mode, began, ended, succeeded, [rule.id for rule in policy.rules]))
+    for path, bits in files.items():
+        try:
+            write(path, told, bits)
+        except OSError as error:
+            sys.stderr.write(f"metrics: {plain(str(path))} cannot be written: {error.strerror}\n")
 
 
 def _drifted(world: World, report: Report) -> Report:

@@ -17,6 +17,7 @@ from ds01_policy.aftercare import Aftercare
 from ds01_policy.aside import Aside
 from ds01_policy.cli.aftermath import epilog_once
 from ds01_policy.cli.exits import Exit, fail
+from ds01_policy.cli.serving import Served
 from ds01_policy.cli.wiring import directory_of, live_sources, now, policy_of
 from ds01_policy.config.load import load
 from ds01_policy.config.problems import PolicyError
@@ -138,17 +139,21 @@ def _follow(parts: _Parts) -> None:
                 eyes.look(container)
             for held, result in parts.aftercare(eyes.docker).run(container):
                 _say(_line(held, result))
+                served.ran(result.status)
         except TROUBLE as error:
             watching.behind(str(error))
 
     worker = Aside(see_to)
     stream = EventStream(settings.url, settings.timeout.total_seconds())
     watching = Watch(stream, parts.eyes(), worker, _complain)
+    served = Served(parts.policy.settings, watching, worker, _complain)
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, _end)
     try:
+        served.start()
         watching.follow()
     finally:
+        served.stop()
         if not worker.stop(_AT_ONCE_S):
             _complain("an epilog is at work; ending when it is through")
             worker.stop(_GOODBYE_S)

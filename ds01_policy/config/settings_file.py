@@ -34,7 +34,7 @@ from ds01_policy.config.scalars import (
     refuse,
     shown,
 )
-from ds01_policy.config.urls import docker_url, http_url
+from ds01_policy.config.urls import docker_url, host_and_port, http_url, listen_address
 from ds01_policy.model import Mode
 from ds01_policy.units import format_duration
 
@@ -176,6 +176,10 @@ def _path_or_never(value: str) -> str:
     return value
 
 
+def _address_or_never(value: str) -> str:
+    return value if value == "never" else listen_address(value)
+
+
 class SettingsFile(Section):
     """settings.yaml."""
 
@@ -188,6 +192,7 @@ class SettingsFile(Section):
     rules: OneOrMore[Text] = Field(default_factory=lambda: ["rules"])
     state_dir: AbsolutePath = str(_DEFAULT.state_dir)
     metrics_file: Annotated[Text, AfterValidator(_path_or_never)] = "never"
+    metrics_listen: Annotated[Text, AfterValidator(_address_or_never)] = "never"
     budget: BudgetFile = absent()
     breaker: BreakerFile = absent()
     high_demand: HighDemandFile = absent()
@@ -229,6 +234,7 @@ def settings(file: SettingsFile, directory: PurePath) -> policy.Settings:
         gpu=fields_as(policy.GpuSettings, file.gpu),
         state_dir=PurePath(file.state_dir),
         metrics_file=None if file.metrics_file == "never" else PurePath(file.metrics_file),
+        metrics_listen=None if file.metrics_listen == "never" else host_and_port(file.metrics_listen),
         awake=file.awake,
         budget=fields_as(policy.Budget, file.budget),
         breaker=fields_as(policy.Breaker, file.breaker),

@@ -19,6 +19,7 @@ from ds01_policy.ledger import (
     samples,
     schema,
     spells,
+    stops,
     unfit,
     verdicts,
 )
@@ -47,6 +48,7 @@ if TYPE_CHECKING:
         Plan,
         Snapshot,
         Status,
+        Totals,
         Unfit,
     )
 
@@ -115,6 +117,7 @@ class Ledger(Transactions):
                 spells.settle(connection, evaluation.verdicts, snapshot.at)
                 spells.forget(connection, (container.id for container in snapshot.containers), snapshot.at)
                 verdicts.keep(connection, evaluation.verdicts, snapshot.at)
+                stops.advance(connection, snapshot)
                 spells.set_breaker(connection, snapshot.at, withholds=bool(plan.breaker))
             connection.execute(
                 "UPDATE ticks SET settled = 1, containers = ?, running = ? WHERE id = (SELECT max(id) FROM ticks)",
@@ -186,6 +189,11 @@ class Ledger(Transactions):
         """Close an unfinished action with what a look at the container showed."""
         with self._writing() as connection:
             actions.resolve(connection, intent, status, detail, at)
+
+    def totals(self) -> Totals:
+        """Tell what has been counted over all runs."""
+        with self._reading() as connection:
+            return stops.totals(connection)
 
     # ── epilogs, and what is told between two ticks ──────────────────────────────────────────────────────────────────
 
@@ -271,4 +279,5 @@ def _prune(connection: sqlite3.Connection, before: str) -> None:
     connection.execute("DELETE FROM partitions WHERE seen < ?", (before,))
     connection.execute("DELETE FROM epilogs WHERE claimed_at < ?", (before,))
     connection.execute("DELETE FROM unfit WHERE fit_at < ?", (before,))
+    connection.execute("DELETE FROM stops WHERE over AND at < ?", (before,))
     verdicts.prune(connection, before)

@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from ds01_policy.ledger import inventory, spells
+from ds01_policy.ledger import inventory, spells, stops
 from ds01_policy.ledger.schema import clean, instant, instant_or_none, stamp, stamp_or_none
 from ds01_policy.model import Action, Mode, Outcome, Status
 
@@ -37,8 +37,8 @@ class Intent:
 def intend(connection: sqlite3.Connection, decision: Decision, action: Action, at: datetime) -> None:
     """Write down that this is about to be done."""
     connection.execute(
-        "INSERT INTO actions (decision, container, name, started_at, rule, action, mode, intent_at)"
-        " VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+        "INSERT INTO actions (decision, container, name, started_at, rule, action, mode, intent_at, owner, gpus)"
+        " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
         (
             decision.id,
             decision.container.id,
@@ -48,6 +48,8 @@ def intend(connection: sqlite3.Connection, decision: Decision, action: Action, a
             action.value,
             decision.mode.value,
             stamp(at),
+            clean(decision.container.owner),
+            stops.held(decision.container.gpus),
         ),
     )
 
@@ -69,6 +71,8 @@ def conclude(connection: sqlite3.Connection, decision: Decision, outcome: Outcom
         spells.warned(connection, decision, at, delivered=bool(outcome.delivered))
     if outcome.action in (Action.STOP, Action.REMOVE) and outcome.status is Status.DONE:
         inventory.ended(connection, decision.container.id, decision.container.started_at, at)
+    if outcome.action is Action.STOP and outcome.status is Status.DONE:
+        stops.begin(connection, row[0], at)
 
 
 def withhold(connection: sqlite3.Connection, decision: Decision, at: datetime) -> bool:
@@ -119,9 +123,11 @@ def failed(connection: sqlite3.Connection, since: datetime) -> dict[str, datetim
 
 def resolve(connection: sqlite3.Connection, intent: Intent, status: Status, detail: str, at: datetime) -> None:
     """Close an unfinished intent with what a look at the container showed. A warning so closed counts as not sent."""
-    connection.execute(
+    closed = connection.execute(
         "UPDATE actions SET status = ?, detail = ?, outcome_at = ? WHERE id = ? AND status IS NULL",
         (status.value, clean(detail), stamp(at), intent.id),
     )
     if intent.action in (Action.STOP, Action.REMOVE) and status is Status.DONE:
         inventory.ended(connection, intent.container, intent.started_at, at)
+    if intent.action is Action.STOP and status is Status.DONE and closed.rowcount:
+        stops.begin(connection, intent.id, at)

@@ -131,4 +131,30 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
         "CREATE INDEX verdicts_name ON verdicts (name)",
         "CREATE INDEX inventory_name ON inventory (name)",
     ),
+    (  # whose container an action was about and which GPUs it held; stops, what came after them, and the sums of both
+        "ALTER TABLE actions ADD COLUMN owner TEXT NOT NULL DEFAULT ''",
+        "ALTER TABLE actions ADD COLUMN gpus TEXT NOT NULL DEFAULT '[]'",
+        """CREATE TABLE stops (
+            id INTEGER PRIMARY KEY,
+            container TEXT NOT NULL,
+            name TEXT NOT NULL,
+            owner TEXT NOT NULL,
+            rule TEXT NOT NULL,
+            started_at TEXT,
+            looked_at TEXT NOT NULL,
+            at TEXT NOT NULL,
+            counted_until TEXT NOT NULL,
+            gpus TEXT NOT NULL,
+            gpu_seconds REAL NOT NULL DEFAULT 0,
+            regretted INTEGER NOT NULL DEFAULT 0,
+            over INTEGER NOT NULL DEFAULT 0
+        )""",
+        "CREATE INDEX stops_open ON stops (id) WHERE NOT over",
+        """CREATE TABLE totals (
+            rule TEXT PRIMARY KEY,
+            stops INTEGER NOT NULL DEFAULT 0,
+            regrets INTEGER NOT NULL DEFAULT 0,
+            gpu_seconds REAL NOT NULL DEFAULT 0
+        ) WITHOUT ROWID""",
+    ),
 )

@@ -12,6 +12,8 @@ from ds01_policy.model.decision import (
     Outcome,
     Plan,
     Spell,
+    Stop,
+    Totals,
     Unfit,
     Verdict,
 )
@@ -49,6 +51,7 @@ from ds01_policy.model.tasks import (
 )
 from ds01_policy.model.words import (
     ALIVE,
+    UNSEEN,
     Action,
     Disposition,
     HeldBy,
@@ -63,6 +66,7 @@ from ds01_policy.model.words import (
 
 __all__ = [
     "ALIVE",
+    "UNSEEN",
     "Action",
     "Answer",
     "Container",
@@ -103,6 +107,8 @@ __all__ = [
     "Spell",
     "State",
     "Status",
+    "Stop",
+    "Totals",
     "Unfit",
     "Verdict",
     "Xid",

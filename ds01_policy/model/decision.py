@@ -133,6 +133,32 @@ class Unfit:
 
 
 @dataclass(frozen=True, slots=True)
+class Stop:
+    """A running container that we stopped, and what has been counted for it since."""
+
+    container: str  # 64 hex
+    name: str
+    owner: str
+    rule: str
+    started_at: datetime | None  # the life that was ended
+    looked_at: datetime  # the tick that decided: what it showed as up was up shortly before
+    at: datetime  # when it had stopped
+    counted_until: datetime
+    gpus: tuple[GpuRef, ...] = ()  # what it held and is still free of whoever had it
+    gpu_seconds: float = 0.0  # counted so far
+    regretted: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Totals:
+    """What has been counted over all runs, by rule. A lost ledger starts over at nothing."""
+
+    stops: Mapping[str, float] = field(default_factory=dict)
+    regrets: Mapping[str, float] = field(default_factory=dict)
+    gpu_seconds: Mapping[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
 class History:
     """What earlier ticks left behind."""
 

@@ -149,3 +149,4 @@ class SourceState:
     up: bool
     detail: str = ""
     extra: Mapping[str, str | int] = field(default_factory=dict)
+    off: bool = False  # settings.yaml switches it off: nobody asked

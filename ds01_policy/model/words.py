@@ -111,3 +111,7 @@ class Problem:
 
     code: str
     detail: str
+
+
+# Problems of a look that say that a container was not seen, though it may be there.
+UNSEEN = ("container_unreadable", "docker_slow")

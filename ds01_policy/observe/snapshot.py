@@ -228,7 +228,7 @@ def _measure(
     policy: Policy, sources: Sources, snapshot: Snapshot, asked: Questions, problems: list[Problem]
 ) -> tuple[dict[str, tuple[Answer, ...]], SourceState]:
     if sources.prometheus is None:
-        return {}, SourceState(up=False, detail="switched off in settings.yaml")
+        return {}, SourceState(up=False, detail="switched off in settings.yaml", off=True)
     wanted: Iterable[Container] = [
         container for container in snapshot.containers if any(container.id in by_id for by_id in asked.values())
     ]

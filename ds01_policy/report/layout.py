@@ -167,13 +167,14 @@ class Clock:
 
 
 def source_words(name: str, state: SourceState) -> str:
-    """`prometheus up (8 queries)`, `prometheus DOWN (connection refused)`."""
+    """`prometheus up (8 queries)`, `prometheus DOWN (connection refused)`, `prometheus off (…)`."""
     notes = [
         f"{value} {key}" if isinstance(value, int) else f"{key} {plain(value)}" for key, value in state.extra.items()
     ]
     if state.detail:
         notes.insert(0, plain(state.detail))
-    return f"{name} {'up' if state.up else 'DOWN'}" + (f" ({', '.join(notes)})" if notes else "")
+    word = "up" if state.up else "off" if state.off else "DOWN"
+    return f"{name} {word}" + (f" ({', '.join(notes)})" if notes else "")
 
 
 def gpu_words(claim: GpuClaim, gpus: Iterable[Gpu]) -> str:

@@ -164,6 +164,6 @@ def test_a_metric_tells_of_each_unfit_gpu(policy: Policy) -> None:
     assert "# TYPE ds01_policy_gpu_unfit gauge\n# HELP" not in written({})
     assert "ds01_policy_gpu_unfit{" not in written({})
     hostile = {'GPU-"}\n\\': LOST["GPU-1"]}
-    assert 'ds01_policy_gpu_unfit{gpu="GPU-\\"}\\n\\\\"} 1.0\n' in written(hostile)
+    assert 'ds01_policy_gpu_unfit{gpu="GPU-\\"}\\\\n\\\\"} 1.0\n' in written(hostile)
     many = {f"GPU-{number}": LOST["GPU-1"] for number in range(GPU_LIMIT + 50)}
     assert written(many).count("ds01_policy_gpu_unfit{") == GPU_LIMIT

@@ -23,7 +23,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("observe", "act", "ledger", "audit", "lock", "report", "config"),
     ("rule_tests",),
     ("plan", "scenario"),
-    ("breaker",),
+    ("breaker", "stops"),
     ("evaluate", "spells"),
     ("exceptions", "clauses", "conflicts", "host_processes"),
     ("witnesses",),
@@ -35,6 +35,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
 )
 PURE = {name for floor in FLOORS[FLOORS.index(("rule_tests",)) :] for name in floor}
 PURE_WITHIN = {"ds01_policy.act.epilog.gates", "ds01_policy.act.epilog.health", "ds01_policy.act.epilog.held"}
+PURE_WITHIN |= {f"ds01_policy.metrics.{name}" for name in ("exposition", "families", "holders", "totals", "watching")}
 WORLDLY = {
     "docker", "requests", "urllib3", "pynvml", "prometheus_api_client", "subprocess", "os", "time", "logging",
     "socket", "sqlite3", "threading", "typer", "pydantic", "yaml", "sys", "shutil", "signal",

@@ -189,6 +189,7 @@ def test_a_tick_is_remembered_and_a_look_is_not(tmp_path: Path, monkeypatch: pyt
     assert not (tmp_path / "state").exists()
     ticked = run("--config", config, "evaluate", "--json")
     assert ticked.code == 0
-    assert {path.name for path in (tmp_path / "state").iterdir()} == {"ledger.db", "audit.jsonl", "lock"}
+    written = {"ledger.db", "audit.jsonl", "lock", "metrics.prom"}
+    assert {path.name for path in (tmp_path / "state").iterdir()} == written
     assert {path.stat().st_mode & 0o077 for path in (tmp_path / "state").iterdir()} == {0}
     assert ticked.json == {**shown, "command": "evaluate"}

@@ -243,6 +243,7 @@ gpu: {nvml: never, timeout: 5s}
 breaker: {at_least: 5, hold: 1h}
 notify: {channels: [tty, wall, 'mailto://a:b@c'], timeout: 3s, unreached_notice: 3}
 metrics_file: /var/lib/node_exporter/ds01.prom
+metrics_listen: '[::1]:9465'
 """
         },
     ).settings
@@ -255,6 +256,24 @@ metrics_file: /var/lib/node_exporter/ds01.prom
     assert settings.breaker == Breaker(5, timedelta(hours=1))
     assert settings.notify == NotifySettings(("tty", "wall", "mailto://a:b@c"), timedelta(seconds=3), 3.0)
     assert settings.metrics_file == PurePath("/var/lib/node_exporter/ds01.prom")
+    assert settings.metrics_listen == ("::1", 9465)
+
+
+@pytest.mark.parametrize(
+    ("written", "address"),
+    [
+        ("never", None),
+        ("127.0.0.1:9465", ("127.0.0.1", 9465)),
+        ("localhost:1", ("localhost", 1)),
+        ("0.0.0.0:65535", ("0.0.0.0", 65535)),  # noqa: S104  it may be written, and says who can read it
+        ("'[::]:9465'", ("::", 9465)),
+        ("gpu-01.lab:9465", ("gpu-01.lab", 9465)),
+    ],
+)
+def test_where_metrics_are_served(tmp_path: Path, written: str, address: tuple[str, int] | None) -> None:
+    """A host and a port, or nowhere."""
+    settings = loaded(tmp_path, {"settings.yaml": f"metrics_listen: {written}\n"}).settings
+    assert settings.metrics_listen == address
 
 
 @pytest.mark.parametrize(

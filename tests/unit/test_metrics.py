@@ -10,14 +10,18 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
+from exposition_reader import read
 
 from ds01_policy.config.load import load
 from ds01_policy.evaluate import evaluate
 from ds01_policy.metrics import LAST_SUCCESS, families, last_success, success, text, write
-from ds01_policy.model import Action, Mode, Outcome, Problem, SourceState, Status
+from ds01_policy.metrics.watching import Watching, watch_families
+from ds01_policy.model import Action, HeldBy, Mode, Outcome, Problem, SourceState, Status, Totals
 from ds01_policy.plan import make_plan
 from ds01_policy.scenario import NOON, scenario
 from ds01_policy.tick import Report
+
+HOLDERS = "ds01_policy_container_gpu_info"
 
 
 @pytest.fixture
@@ -40,7 +44,7 @@ def report() -> Report:
 
 
 def written(report: Report | None, succeeded: float | None = 1.0) -> str:
-    return text(families(report, Mode.OBSERVE, NOON, NOON + timedelta(seconds=2), succeeded))
+    return text(families(report, Mode.OBSERVE, NOON, NOON + timedelta(seconds=2), succeeded, ["idle-gpu"]))
 
 
 def test_a_tick_tells_what_it_found_and_what_held_it_back(report: Report) -> None:
@@ -58,10 +62,55 @@ def test_a_tick_tells_what_it_found_and_what_held_it_back(report: Report) -> Non
         assert line in told.splitlines(), told
 
 
-def test_no_label_holds_what_a_user_wrote(report: Report) -> None:
-    """Names of containers are hostile and endless: none of them is a label."""
-    assert "train" not in written(report)
-    assert "quoted" not in written(report)
+def test_what_is_switched_off_is_not_down(report: Report) -> None:
+    """Nobody is woken for a Prometheus that settings.yaml does without."""
+    sources = {**report.snapshot.sources, "prometheus": SourceState(up=False, off=True)}
+    told = read(written(replace(report, snapshot=replace(report.snapshot, sources=sources))))
+    assert told["ds01_policy_source_up"] == {(("source", "docker"),): 1.0}
+
+
+@pytest.mark.parametrize(("mode", "withheld"), [(Mode.ENFORCE, 1.0), (Mode.OBSERVE, 0.0)], ids=str)
+def test_a_rehearsed_budget_withholds_nothing(report: Report, mode: Mode, withheld: float) -> None:
+    """Below enforce it only shows what it would withhold."""
+    decision = report.plan.decisions[0]
+    plan = replace(report.plan, decisions=(replace(decision, held_by=HeldBy.BUDGET, mode=mode),))
+    told = read(written(replace(report, plan=plan)))
+    assert told["ds01_policy_budget_withheld"] == {(): withheld}
+
+
+def test_one_metric_alone_holds_what_a_user_wrote(report: Report) -> None:
+    """Names of containers are hostile and endless: the one that joins GPUs with people is bounded, no other has any."""
+    told = written(report)
+    for word in ("train", "blind"):
+        assert {name for name, samples in read(told).items() if word in str(samples)} == {HOLDERS}
+    assert "quoted" not in told
+
+
+def test_the_totals_are_counters_and_begin_at_nothing(report: Report) -> None:
+    """Each rule there is has its own, also one that has stopped nobody yet; a rule that is gone keeps its number."""
+    totals = Totals({"gone": 2.0}, {"idle-gpu": 1.0}, {"idle-gpu": 90.5})
+    told = written(replace(report, totals=totals))
+    found = read(told)
+    assert found["ds01_policy_stops_total"] == {(("rule", "gone"),): 2.0, (("rule", "idle-gpu"),): 0.0}
+    assert found["ds01_policy_regrets_total"] == {(("rule", "idle-gpu"),): 1.0}
+    assert found["ds01_policy_gpu_seconds_reclaimed_total"] == {(("rule", "idle-gpu"),): 90.5}
+    assert told.count(" counter\n") == 3
+
+
+@pytest.mark.parametrize("without", ["a ledger", "Docker"])
+def test_what_is_not_known_is_left_out(report: Report, without: str) -> None:
+    """A 0 would say that nothing was ever stopped, or that nobody holds a GPU."""
+    found = read(written(None if without == "Docker" else report))
+    assert not [name for name in found if name.endswith("_total")]
+    assert (HOLDERS in found) is (without == "a ledger")
+
+
+def test_problems_are_those_that_are_shown(report: Report) -> None:
+    """Of every stage, each once: as in the JSON."""
+    twice = Problem("odd", "one")
+    plan = replace(report.plan, problems=(twice, Problem("odd", "two")))
+    found = read(written(replace(report, plan=plan, problems=(twice,))))
+    assert found["ds01_policy_problems"] == {(("code", "no_series"),): 1.0, (("code", "odd"),): 2.0}
 
 
 def test_prometheus_reads_it(report: Report) -> None:
@@ -69,9 +118,17 @@ def test_prometheus_reads_it(report: Report) -> None:
     promtool = shutil.which("promtool")
     if promtool is None:
         (pytest.fail if os.environ.get("DS01_POLICY_REQUIRE_LIVE") == "1" else pytest.skip)("promtool is not installed")
-    for told in (written(report), written(None)):
+    hostile = replace(report.snapshot.containers[0], name='a"\\\n\x1b{} 1', owner="…\u202e", group="x" * 500)
+    everything = replace(
+        report,
+        snapshot=replace(report.snapshot, containers=(hostile, *report.snapshot.containers[1:])),
+        totals=Totals({"idle-gpu": 3.0}, {"idle-gpu": 1.0}, {"idle-gpu": 90.5}),
+    )
+    watching = text(watch_families(Watching(following=True, last_event=NOON, waiting=0, epilogs={Status.DONE: 2})))
+    for told in (written(report), written(None), written(everything) + watching, watching):
+        read(told)
         done = subprocess.run([promtool, "check", "metrics"], input=told, capture_output=True, text=True, check=False)
-        assert done.returncode == 0, done.stderr
+        assert (done.returncode, done.stdout + done.stderr) == (0, ""), told
 
 
 @pytest.mark.parametrize(

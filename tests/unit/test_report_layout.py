@@ -116,6 +116,9 @@ def test_names_gpus_as_nvidia_smi_counts(claim: GpuClaim, said: str) -> None:
         pytest.param(SourceState(up=True, extra={"queries": 8}), "docker up (8 queries)", id="a count"),
         pytest.param(SourceState(up=True, extra={"via": "nvml"}), "docker up (via nvml)", id="a word"),
         pytest.param(SourceState(up=False, detail="refused\x1b[2J"), "docker DOWN (refused\\x1b[2J)", id="down"),
+        pytest.param(
+            SourceState(up=False, detail="in settings.yaml", off=True), "docker off (in settings.yaml)", id="off"
+        ),
     ],
 )
 def test_says_how_a_source_is(state: SourceState, said: str) -> None:
