@@ -16,11 +16,11 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("__main__",),
     ("cli",),
     ("hindsight",),
-    ("doctor",),
-    ("memory", "metrics", "watch", "anonymise"),
+    ("doctor", "selftest"),
+    ("memory", "metrics", "watch", "anonymise", "handed_over"),
     ("tick",),
     ("once", "aftercare", "journal", "aside"),
-    ("observe", "act", "ledger", "audit", "lock", "report", "config"),
+    ("observe", "act", "ledger", "audit", "lock", "report", "config", "reset_requests"),
     ("rule_tests",),
     ("plan", "scenario"),
     ("breaker",),
@@ -34,7 +34,9 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("logic", "units", "text"),
 )
 PURE = {name for floor in FLOORS[FLOORS.index(("rule_tests",)) :] for name in floor}
-PURE_WITHIN = {"ds01_policy.act.epilog.gates", "ds01_policy.act.epilog.health", "ds01_policy.act.epilog.held"}
+PURE_WITHIN = {"ds01_policy.act.epilog.gates", "ds01_policy.act.epilog.health", "ds01_policy.act.epilog.held"} | {
+    "ds01_policy.selftest.elf", "ds01_policy.selftest.order",
+}  # fmt: skip
 WORLDLY = {
     "docker", "requests", "urllib3", "pynvml", "prometheus_api_client", "subprocess", "os", "time", "logging",
     "socket", "sqlite3", "threading", "typer", "pydantic", "yaml", "sys", "shutil", "signal",
