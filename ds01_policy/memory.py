@@ -12,6 +12,7 @@ from ds01_policy.audit import Audit, AuditError
 from ds01_policy.ledger import Ledger, LedgerError
 from ds01_policy.model import Action, HeldBy, History, Status
 from ds01_policy.policy import LocalSamples
+from ds01_policy.reset_requests import FOLDER, waiting
 from ds01_policy.tick import MemoryLost
 
 if TYPE_CHECKING:
@@ -61,7 +62,7 @@ class Memory:
             self._ledger = Ledger.open(self._state_dir / LEDGER)
             self._ledger.begin(at, mode, digest)
             self._finish(at)
-            return self._ledger.history(self._reach)
+            return replace(self._ledger.history(self._reach), resets=waiting(self._state_dir / FOLDER))
         except (LedgerError, AuditError) as error:
             return replace(remembered(self._state_dir, self._reach), writable=False, unwritable_why=str(error))
 
@@ -182,12 +183,9 @@ def remembered(state_dir: Path, reach: timedelta | None = None) -> History:
     """
     try:
         ledger = Ledger.open_readonly(state_dir / LEDGER)
-    except LedgerError as error:
-        return History(unwritable_why=str(error))
-    if ledger is None:
-        return History()
-    try:
+        if ledger is None:
+            return History()
         with ledger:
-            return ledger.history(reach)
+            return replace(ledger.history(reach), resets=waiting(state_dir / FOLDER))
     except LedgerError as error:
-        return History(unwritable_why=str(error))
+        return History(unwritable_why=str(error), resets=waiting(state_dir / FOLDER))

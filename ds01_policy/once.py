@@ -145,9 +145,12 @@ def _told(result: Result) -> dict[str, Any]:
 
 
 def _judge(ledger: Ledger, held: Held, result: Result, at: datetime) -> None:
-    """Keep the register of unfit GPUs by what was found; what nobody could tell, or only a warning, changes nothing."""
+    """Keep the register of unfit GPUs by what was found; what nobody could tell, or only a warning, changes nothing.
+
+    Unless a finding says so itself: a GPU that was handed over for its reset is unfit until it is found well.
+    """
     for finding in result.findings:
-        if finding.health is Health.CRITICAL:
+        if finding.unfit or finding.health is Health.CRITICAL:
             ledger.mark_unfit(finding.uuid, finding.words, at)
         elif finding.health is Health.OK:
             after = f"after container {held.container[:12]}" if held.container else "by hand"

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from datetime import timedelta
 from functools import partial
 from typing import TYPE_CHECKING, Protocol
 
@@ -25,6 +26,9 @@ if TYPE_CHECKING:
     from ds01_policy.policy import Policy
 
 Recheck = Callable[[Sequence[Decision]], Mapping[str, str]]
+
+# Whoever resets GPUs is told at once; one that still waits after this long has nobody who does.
+RESET_WAITS = timedelta(minutes=10)
 
 
 class MemoryLost(Exception):
@@ -81,7 +85,7 @@ def look(policy: Policy, sources: Sources, at: datetime, history: History, mode:
     observed = observe(policy, sources, at, history)
     evaluation = evaluate(policy, observed.snapshot, observed.demand)
     plan = make_plan(policy, observed.snapshot, evaluation, history, mode)
-    return Report(observed.snapshot, evaluation, plan, history, problems=unfit_problems(history))
+    return Report(observed.snapshot, evaluation, plan, history, problems=gpu_problems(history, at))
 
 
 def tick(
@@ -121,7 +125,8 @@ def tick(
     if observed.lost_everything:
         aftermath = None  # to a wrong daemon every container is gone
     epilogs, history, found = _afterwards(aftermath, history, memory.lost)
-    return Report(observed.snapshot, evaluation, plan, history, tuple(outcomes), (*problems, *found), epilogs)
+    problems += [*found, *gpu_problems(history, at)]
+    return Report(observed.snapshot, evaluation, plan, history, tuple(outcomes), tuple(problems), epilogs)
 
 
 def _afterwards(
@@ -144,12 +149,12 @@ def _afterwards(
     problems += [
         Problem("epilog_failed", f"{held.name} ({held.container[:12]}): {result.detail}") for held, result in failed
     ]
-    return epilogs, history, [*problems, *unfit_problems(history)]
+    return epilogs, history, problems
 
 
-def unfit_problems(history: History) -> tuple[Problem, ...]:
-    """Say which GPUs are unfit, since when and why, and what clears that."""
-    return tuple(
+def gpu_problems(history: History, at: datetime) -> tuple[Problem, ...]:
+    """Say which GPUs are unfit, since when and why, and what clears that; then whose reset nobody sees to."""
+    unfit = (
         Problem(
             "unfit_gpu",
             f"{gpu} is unfit since {one.since:%Y-%m-%d %H:%M} UTC: {one.why}; a later epilog that finds it well clears "
@@ -157,6 +162,16 @@ def unfit_problems(history: History) -> tuple[Problem, ...]:
         )
         for gpu, one in sorted(history.unfit.items())
     )
+    waiting = (
+        Problem(
+            "reset_waiting",
+            f"{gpu} waits since {since:%Y-%m-%d %H:%M} UTC to be reset: is ds01-policy-reset.path enabled? `systemctl "
+            "status ds01-policy-reset.path ds01-policy-reset.service`; by hand, as root: ds01-policy reset-gpus",
+        )
+        for gpu, since in sorted(history.resets.items())
+        if at - since > RESET_WAITS
+    )
+    return (*unfit, *waiting)
 
 
 def still_due(

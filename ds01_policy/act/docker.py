@@ -1,4 +1,4 @@
-"""The only module that changes anything on Docker: stops or removes a container that is still what was decided about.
+"""The only module that changes what is people's on Docker: stops or removes a container as it was when decided about.
 
 Owns the order of the calls and what each answer means. Decides nothing, never forces, never removes a volume.
 Every call looks first, has a timeout, and is judged by what Docker shows afterwards, not by how the call ended.

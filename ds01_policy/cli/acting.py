@@ -46,12 +46,12 @@ def locked_tick(policy: Policy, world: World, mode: Mode, progress: Progress) ->
             memory = Memory(
                 state_dir,
                 world.sources.host.name(),
-                lambda container: _is_up(world, container),
+                lambda container: is_up(world, container),
                 reach=reach,
                 retain=policy.settings.local_samples.retain,
             )
             with closing(memory):
-                hands = _Hands(policy, memory, world, progress)
+                hands = Hands(policy, memory, world, progress)
                 aftermath = Aftermath(policy, world.sources.docker, memory.files, mode)
                 report = tick(policy, world.sources, memory, hands, now, mode, aftermath=aftermath)
                 # What cannot be written is not counted: then nothing is told, not an old number.
@@ -68,7 +68,7 @@ def replayed_tick(policy: Policy, world: World, mode: Mode) -> Report:
     return tick(policy, world.sources, _Recalled(world.history()), DryRun(), world.clock, mode)
 
 
-def _is_up(world: World, container: str) -> bool | None:
+def is_up(world: World, container: str) -> bool | None:
     """Whether a container is up; None: it is gone. One that cannot be looked at counts as up: nothing was achieved."""
     with suppress(SourceError):
         raw = world.sources.docker.inspect(container)
@@ -106,7 +106,7 @@ class _Forgetful:
 
 
 @dataclass(frozen=True, slots=True)
-class _Hands:
+class Hands:
     """The Docker actuator, made only when there is something to do: its library is slow to load."""
 
     policy: Policy

@@ -46,7 +46,7 @@ def epilog_once(
 
     settings = policy.settings
     patience = settings.epilog.timeout + MARGIN
-    epilog = epilog_of(policy, hands=hands, docker=docker)
+    epilog = epilog_of(policy, hands=hands, docker=docker, by=by)
     return Once(epilog, files, now, Path(settings.state_dir) / LOCK, patience, by, hands, decided)
 
 

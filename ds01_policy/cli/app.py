@@ -126,6 +126,26 @@ def doctor(context: typer.Context, *, json: Json = False) -> None:
 
 
 @app.command()
+def selftest(
+    context: typer.Context,
+    *,
+    gpu: Annotated[
+        str | None, typer.Option(help="Give it this GPU (UUID or index), not one that is free for sure.", metavar="GPU")
+    ] = None,
+    no_gpu: Annotated[bool, typer.Option("--no-gpu", help="Do without a GPU.")] = False,
+    image: Annotated[
+        str | None, typer.Option(help="Use this image, which has `sleep`, not one made for it.", metavar="REF")
+    ] = None,
+    timeout: Annotated[str, typer.Option(help="For all of it.", metavar="TIME")] = "2m",
+    json: Json = False,
+) -> None:
+    """Prove warn, stop, remove and epilog on this host with a throwaway container. Touches nothing else."""
+    from ds01_policy.cli.selftesting import run
+
+    run(context.obj, gpu=gpu, no_gpu=no_gpu, image=image, timeout=timeout, json=json)
+
+
+@app.command()
 def init(
     directory: Annotated[Path, typer.Argument(help="Where to put the files.", metavar="DIR")],
     *,
@@ -221,3 +241,11 @@ def watch(
     from ds01_policy.cli.watching import watch as run
 
     run(context.obj, once=once)
+
+
+@app.command("reset-gpus", hidden=True)
+def reset_gpus(context: typer.Context) -> None:
+    """Reset the GPUs whose epilog might not, if nothing speaks against it. What ds01-policy-reset.service runs."""
+    from ds01_policy.cli.resetting import reset_gpus as run
+
+    run(context.obj)

@@ -8,10 +8,13 @@ from __future__ import annotations
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import timedelta
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ds01_policy.act.epilog import Epilog
 from ds01_policy.act.epilog.ports import Unanswered
+from ds01_policy.cli.wiring import now
+from ds01_policy.observe.capabilities import may_reset
 from ds01_policy.observe.docker import EngineDocker
 from ds01_policy.observe.gpus import HostGpus
 from ds01_policy.observe.host import LocalHost
@@ -19,6 +22,7 @@ from ds01_policy.observe.ports import DockerSource, Json, SourceError
 from ds01_policy.observe.processes import Processes
 from ds01_policy.observe.statuses import HostStatuses
 from ds01_policy.observe.xids import KernelLog
+from ds01_policy.reset_requests import FOLDER, Request, ask
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -31,8 +35,11 @@ if TYPE_CHECKING:
 PATIENCE = timedelta(seconds=5)
 
 
-def epilog_of(policy: Policy, *, hands: bool, docker: DockerSource | None = None) -> Epilog:
-    """Build the epilog that this policy asks for. Without `hands` it only looks. One thread at a time may use it."""
+def epilog_of(policy: Policy, *, hands: bool, docker: DockerSource | None = None, by: str = "epilog") -> Epilog:
+    """Build the epilog that this policy asks for. Without `hands` it only looks. One thread at a time may use it.
+
+    `by`: which command runs it, for whoever is asked for a reset.
+    """
     settings = policy.settings
     patience = min(settings.docker.timeout, PATIENCE).total_seconds()
     return Epilog(
@@ -42,6 +49,7 @@ def epilog_of(policy: Policy, *, hands: bool, docker: DockerSource | None = None
         settings=settings.epilog,
         hands=hands,
         xids=_Log(KernelLog()),
+        resets=_Resets(Path(settings.state_dir) / FOLDER, by),
     )
 
 
@@ -101,3 +109,20 @@ class _Log:
     def since(self, at: datetime) -> tuple[Xid, ...]:
         with _answered():
             return self.log.since(at)
+
+
+@dataclass(frozen=True, slots=True)
+class _Resets:
+    """This process if it may, else requests in the state directory."""
+
+    folder: Path
+    by: str
+
+    def here(self) -> bool:
+        return may_reset()
+
+    def hand_over(self, uuid: str, container: str, why: str) -> None:
+        try:
+            ask(self.folder, Request(uuid, container, now(), why, self.by))
+        except OSError as error:
+            raise Unanswered(f"{self.folder} cannot be written ({error.strerror})") from error

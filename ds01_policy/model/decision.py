@@ -172,5 +172,6 @@ class History:
     samples: LocalSeries = field(default_factory=dict)  # as far back as the longest window reaches
     partitions: Mapping[GpuRef, Partition] = field(default_factory=dict)  # of GPUs and GPU instances, when last listed
     unfit: Mapping[str, Unfit] = field(default_factory=dict)  # by UUID of the GPU
+    resets: Mapping[str, datetime] = field(default_factory=dict)  # UUID of a GPU → since when it waits for its reset
     writable: bool = True
     unwritable_why: str = ""

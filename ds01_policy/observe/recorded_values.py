@@ -154,6 +154,7 @@ def history_json(history: History) -> Json:
             for kind, by_key in sorted(history.samples.items())
         },
         "unfit": {gpu: {"since": time_json(one.since), "why": one.why} for gpu, one in sorted(history.unfit.items())},
+        "resets": {gpu: time_json(at) for gpu, at in sorted(history.resets.items())},
     }
 
 
@@ -191,6 +192,7 @@ def history_of(value: Json) -> History:
             for each in value.get("partitions", ())
         },
         unfit={gpu: Unfit(time_of(one["since"]), str(one["why"])) for gpu, one in value.get("unfit", {}).items()},
+        resets={gpu: time_of(at) for gpu, at in value.get("resets", {}).items()},
         writable=bool(value["writable"]),
         unwritable_why=str(value["unwritable_why"]),
     )

@@ -359,16 +359,29 @@ int nvmlGpmMetricsGet(struct gpm_metrics *metrics) {
  *
  * NVML_STUB_HEALTH="NAME=NUMBER@GPU …" (@GPU may be left out) gives: memory (MiB used), reserved (MiB), display,
  *   persistence, recovery, remap_pending, remap_failure, ecc, links (active NVLinks), ports (NVLink ports), fabric.
- *   What is not named is not supported, but memory (4), reserved (500) and persistence (0).
+ *   What is not named is not supported, but memory (4), reserved (500) and persistence (0). NVML_STUB_HEALTH=@FILE: the
+ *   same, read from a file at each question, so that it can change while a program runs.
  * NVML_STUB_PROCESSES="PID:KIND:MIB:GPU[:GI:CI] …": KIND is C, G or M; MIB `-` is not available.
  */
 enum { INSUFFICIENT_SIZE = 7, VERSION_MISMATCH = 25 };
 enum { MIB = 1 << 20 };
 
+static const char *health(void) {
+    static char text[1024];
+    const char *said = getenv("NVML_STUB_HEALTH");
+    if (!said || *said != '@')
+        return said;
+    FILE *file = fopen(said + 1, "r");
+    text[file ? fread(text, 1, sizeof text - 1, file) : 0] = 0;
+    if (file)
+        fclose(file);
+    return text;
+}
+
 /* Whether NAME has a number of its own for this GPU. */
 static int told(const char *name, int gpu, long long *answer) {
     size_t length = strlen(name);
-    for (const char *at = getenv("NVML_STUB_HEALTH"); at && *at; at += strcspn(at, " "), at += *at == ' ') {
+    for (const char *at = health(); at && *at; at += strcspn(at, " "), at += *at == ' ') {
         if (strncmp(at, name, length) != 0 || at[length] != '=')
             continue;
         char *rest;

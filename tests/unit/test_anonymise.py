@@ -8,7 +8,7 @@ import shutil
 import tempfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -169,6 +169,7 @@ def remembering(recording: Recording, user: str) -> History:
         partitions={ref: Partition(devices, recording.at) for ref, devices in split.made_of.items()},
         samples={"gpu": {str(ref): ((at, 0.0),) for gpu in gpus for ref in gpu.refs}},
         unfit={gpus[3].uuid: Unfit(recording.at, f"Xid 79 after {user}'s container")},
+        resets={gpus[3].uuid: recording.at - timedelta(minutes=20)},
     )
 
 
@@ -228,6 +229,8 @@ def test_what_the_host_remembers_is_carried(both: tuple[Report, Report, Names, P
     assert set(after.history.samples["gpu"]) == {str(ref) for gpu in after.snapshot.gpus for ref in gpu.refs}
     assert set(after.history.unfit) == {names.marks(uuid) for uuid in before.history.unfit}
     assert {one.why for one in after.history.unfit.values()} == {LEFT_OUT}
+    assert after.history.resets == {names.marks(uuid): at for uuid, at in before.history.resets.items()}
+    assert len(after.history.resets) == 1
     first, second = after.snapshot.host_processes
     assert (first.gpu, first.user) == (after.snapshot.gpus[0].uuid, names.user("carol"))
     assert re.fullmatch(r"folder-x\d+\.service", first.place)

@@ -16,11 +16,11 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("__main__",),
     ("cli",),
     ("hindsight",),
-    ("doctor",),
-    ("memory", "metrics", "watch", "anonymise"),
+    ("doctor", "selftest"),
+    ("memory", "metrics", "watch", "anonymise", "handed_over"),
     ("tick",),
     ("once", "aftercare", "journal", "aside"),
-    ("observe", "act", "ledger", "audit", "lock", "report", "config"),
+    ("observe", "act", "ledger", "audit", "lock", "report", "config", "reset_requests"),
     ("rule_tests",),
     ("plan", "scenario"),
     ("breaker", "stops"),
@@ -36,6 +36,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
 PURE = {name for floor in FLOORS[FLOORS.index(("rule_tests",)) :] for name in floor}
 PURE_WITHIN = {"ds01_policy.act.epilog.gates", "ds01_policy.act.epilog.health", "ds01_policy.act.epilog.held"}
 PURE_WITHIN |= {f"ds01_policy.metrics.{name}" for name in ("exposition", "families", "holders", "totals", "watching")}
+PURE_WITHIN |= {f"ds01_policy.selftest.{name}" for name in ("elf", "order")}
 WORLDLY = {
     "docker", "requests", "urllib3", "pynvml", "prometheus_api_client", "subprocess", "os", "time", "logging",
     "socket", "sqlite3", "threading", "typer", "pydantic", "yaml", "sys", "shutil", "signal",

@@ -265,6 +265,7 @@ HISTORY = History(
         GpuRef("GPU-2"): Partition((), None),
     },
     unfit={"GPU-2": Unfit(AT - timedelta(days=1), "it fell off the bus")},
+    resets={"GPU-2": AT - timedelta(minutes=20)},
     writable=False,
     unwritable_why="disk full",
 )
@@ -667,8 +668,9 @@ def test_values_come_back_as_they_were() -> None:
     inventory = FakeGpus().inventory()
     assert history_of(json.loads(json.dumps(history_json(HISTORY)))) == HISTORY
     assert history_of(json.loads(json.dumps(history_json(History())))) == History()
-    older = {key: value for key, value in history_json(HISTORY).items() if key not in ("unfit", "samples", "failed")}
-    assert history_of(older) == replace(HISTORY, unfit={}, samples={}, failed={})
+    later = ("unfit", "resets", "samples", "failed")
+    older = {key: value for key, value in history_json(HISTORY).items() if key not in later}
+    assert history_of(older) == replace(HISTORY, unfit={}, resets={}, samples={}, failed={})
     assert inventory_of(json.loads(json.dumps(inventory_json(inventory)))) == inventory
     assert stat_of(json.loads(json.dumps(stat_json(FileStat(AT, "a", "b"))))) == FileStat(AT, "a", "b")
     assert stat_of(stat_json(None)) is None

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from ds01_policy.act.epilog.health import Verdict, in_doubt, judge
 from ds01_policy.act.epilog.held import GpuFinding, Health, Held, Result
-from ds01_policy.act.epilog.ports import Clock, Deadline, Driver, Engine, Tasks, Unanswered, Xids
+from ds01_policy.act.epilog.ports import Clock, Deadline, Driver, Engine, Resets, Tasks, Unanswered, Xids
 from ds01_policy.act.epilog.reset import Resetting
 from ds01_policy.act.epilog.strays import Sweep, meet, sweep
 from ds01_policy.model import GpuStatuses, Status
@@ -27,6 +27,7 @@ __all__ = ["Epilog", "GpuFinding", "Health", "Held", "Result"]
 
 LOOKS = 4  # at most, and so far apart:
 PAUSE_S = 2.5
+RESET_UNIT = "ds01-policy-reset.service"
 
 
 def _utc() -> datetime:
@@ -35,7 +36,10 @@ def _utc() -> datetime:
 
 @dataclass(frozen=True, slots=True)
 class Epilog:
-    """Checks what one ended life of a container held. `hands` False: looks and tells, ends nothing, resets nothing."""
+    """Checks what one ended life of a container held. `hands` False: looks and tells, ends nothing, resets nothing.
+
+    `resets` None: it resets GPUs itself, and never hands one over.
+    """
 
     driver: Driver
     engine: Engine
@@ -45,6 +49,7 @@ class Epilog:
     xids: Xids | None = None
     clock: Clock = field(default_factory=Clock)
     now: Callable[[], datetime] = _utc
+    resets: Resets | None = None
 
     def run(self, held: Held) -> Result:
         """Check it, in the time that the settings give. Raises nothing that Docker, the driver or a process can cause.
@@ -139,7 +144,10 @@ class _Run:
         if why := self._unwanted("reset"):
             return GpuFinding(uuid, verdict.health, f"{verdict.words}; not reset: {why}")
         epilog = self.epilog
-        done, words = Resetting(epilog.driver, epilog.engine, epilog.tasks, self.deadline).attempt(uuid)
+        resetting = Resetting(epilog.driver, epilog.engine, epilog.tasks, self.deadline)
+        if epilog.resets is not None and not epilog.resets.here():
+            return self._handed_over(epilog.resets, uuid, verdict, resetting)
+        done, words = resetting.attempt(uuid)
         words = f"{verdict.words}; {words}"
         if not done:
             return GpuFinding(uuid, verdict.health, words)
@@ -149,6 +157,17 @@ class _Run:
         self._look_again(looks, [uuid])
         after = self._judge(uuid, looks, swept, ())
         return GpuFinding(uuid, after.health, f"{words}; now: {after.words}")
+
+    def _handed_over(self, resets: Resets, uuid: str, verdict: Verdict, resetting: Resetting) -> GpuFinding:
+        """Have it reset by who may, if every gate is open; who resets it asks them all again."""
+        if closed := resetting.closed(uuid):
+            return GpuFinding(uuid, verdict.health, f"{verdict.words}; {closed}")
+        try:
+            resets.hand_over(uuid, self.held.container, verdict.words)
+        except Unanswered as error:
+            words = f"{verdict.words}; not reset: this process may not, and nobody could be asked to: {error}"
+            return GpuFinding(uuid, verdict.health, words)
+        return GpuFinding(uuid, verdict.health, f"{verdict.words}; handed to {RESET_UNIT}", unfit=True)
 
     def _judge(self, uuid: str, looks: list[GpuStatuses], swept: Sweep, xids: tuple[Xid, ...]) -> Verdict:
         seen = [told.gpus.get(uuid) for told in looks]

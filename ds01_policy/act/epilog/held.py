@@ -40,6 +40,7 @@ class GpuFinding:
     uuid: str
     health: Health
     words: str
+    unfit: bool = False  # it counts as unfit whatever its health, until it is found well: its reset is still to come
 
 
 @dataclass(frozen=True, slots=True)

@@ -63,6 +63,16 @@ class Tasks(Protocol):
         """Whether a container runtime's shim still tends this container. Hidden: that cannot be read."""
 
 
+class Resets(Protocol):
+    """Who resets GPUs: this process, or one that may do more than it. Raises Unanswered."""
+
+    def here(self) -> bool:
+        """Whether this process may reset a GPU itself."""
+
+    def hand_over(self, uuid: str, container: str, why: str) -> None:
+        """Ask the other one for the reset of a GPU that this container (64 hex) held; `why` is for people."""
+
+
 class Xids(Protocol):
     """Errors that the driver reports to the kernel's log. Raises Unanswered."""
 

@@ -41,17 +41,28 @@ class Resetting:
         That no container starts on it between the last look and the reset, nobody can make sure of; a reset fails
         while anybody has the GPU open.
         """
-        persistent = False
-        for turn in range(2):
-            if turn and not self.deadline.pause(PAUSE_S):
-                return False, "not reset: there is no time left to look twice"
-            scene = self._scene(uuid)
-            if reasons := against(scene):
-                return False, f"not reset: {'; '.join(reasons)}"
-            persistent = bool(scene.status and scene.status.persistence_mode)
+        closed, persistent = self._twice(uuid)
+        if closed:
+            return False, closed
         if self.deadline.left_s < NEEDS_S:
             return False, "not reset: there is no time left for it"
         return self._reset(uuid, persistent=persistent)
+
+    def closed(self, uuid: str) -> str:
+        """Ask every gate, twice, and change nothing: in words what speaks against a reset; empty: nothing does."""
+        return self._twice(uuid)[0]
+
+    def _twice(self, uuid: str) -> tuple[str, bool]:
+        """Say what speaks against a reset in one of two looks, and whether persistence mode is on."""
+        persistent = False
+        for turn in range(2):
+            if turn and not self.deadline.pause(PAUSE_S):
+                return "not reset: there is no time left to look twice", persistent
+            scene = self._scene(uuid)
+            if reasons := against(scene):
+                return f"not reset: {'; '.join(reasons)}", persistent
+            persistent = bool(scene.status and scene.status.persistence_mode)
+        return "", persistent
 
     def _reset(self, uuid: str, *, persistent: bool) -> tuple[bool, str]:
         if not persistent:
