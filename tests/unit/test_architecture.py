@@ -17,7 +17,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("cli",),
     ("hindsight",),
     ("doctor",),
-    ("memory", "metrics", "watch", "anonymise"),
+    ("memory", "metrics", "watch", "anonymise", "install"),
     ("tick",),
     ("once", "aftercare", "journal", "aside"),
     ("observe", "act", "ledger", "audit", "lock", "report", "config"),
@@ -34,7 +34,12 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("logic", "units", "text"),
 )
 PURE = {name for floor in FLOORS[FLOORS.index(("rule_tests",)) :] for name in floor}
-PURE_WITHIN = {"ds01_policy.act.epilog.gates", "ds01_policy.act.epilog.health", "ds01_policy.act.epilog.held"}
+PURE_WITHIN = {
+    "ds01_policy.install.differences", "ds01_policy.install.layout", "ds01_policy.install.reload",
+    "ds01_policy.install.site", "ds01_policy.install.unit_text",
+    "ds01_policy.act.epilog.gates", "ds01_policy.act.epilog.health", "ds01_policy.act.epilog.held",
+    "ds01_policy.report.log_lines", "ds01_policy.report.priority",
+}  # fmt: skip
 WORLDLY = {
     "docker", "requests", "urllib3", "pynvml", "prometheus_api_client", "subprocess", "os", "time", "logging",
     "socket", "sqlite3", "threading", "typer", "pydantic", "yaml", "sys", "shutil", "signal",
