@@ -32,6 +32,7 @@ SETTLE_S = 10.0  # so long a container that is being removed may take to be gone
 STILL_UP_S = 1.0  # so long one that has died may look as if it had not
 POLL_S = 0.1
 MOST_SAID = 100
+FOLLOWING = "following Docker's events"  # said whenever it begins to, and begins again
 # Containers seen at work before Docker lists none at all, and it is taken for another Docker.
 SUSPICIOUSLY_MANY = 3
 TROUBLE = (LedgerError, AuditError, SourceError)
@@ -147,7 +148,7 @@ class Watch:
             try:
                 self._stream.open(self._since())
                 if not self._following:
-                    self._log("following Docker's events")
+                    self._log(FOLLOWING)
                 self._following = True
                 self._catch_up()
                 self._listen()

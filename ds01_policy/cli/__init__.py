@@ -58,10 +58,12 @@ def _tell(error: Exception) -> None:
 
         traceback.print_exception(error)
         return
+    from ds01_policy.cli.journald import say
+    from ds01_policy.report.priority import Priority
     from ds01_policy.text import plain
 
     text = plain(f"{type(error).__name__}: {error}")
-    sys.stderr.write(f"ds01-policy: unexpected {text} (--verbose shows where)\n")
+    say([(Priority.ERROR, f"ds01-policy: unexpected {text} (--verbose shows where)")], sys.stderr, limit=1000)
 
 
 def _ended(code: int) -> int:

@@ -164,6 +164,37 @@ def init(
     run(directory)
 
 
+Root = Annotated[Path | None, typer.Option(help="Write below this folder, to build a package.", metavar="DIR")]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Say what would be done, and do nothing.")]
+
+
+@app.command()
+def install(
+    context: typer.Context,
+    *,
+    root: Root = None,
+    dry_run: DryRun = False,
+    no_start: Annotated[bool, typer.Option("--no-start", help="Only files: enable and start nothing.")] = False,
+    reload: Annotated[
+        bool, typer.Option("--reload", help="Reload systemd even where that takes GPUs from containers.")
+    ] = False,
+) -> None:
+    """Put this version on this host as a service: first install, upgrade and repair. As root."""
+    from ds01_policy.cli.installing import Asked
+    from ds01_policy.cli.installing import install as run
+
+    run(context.obj, Asked(root, dry_run, not no_start, reload))
+
+
+@app.command()
+def uninstall(context: typer.Context, *, root: Root = None, dry_run: DryRun = False) -> None:
+    """Take the service off this host. Policy, state and program stay. As root."""
+    from ds01_policy.cli.installing import Asked
+    from ds01_policy.cli.installing import uninstall as run
+
+    run(context.obj, Asked(root, dry_run))
+
+
 @app.command()
 def schema(
     name: Annotated[str, typer.Argument(help="settings, signals, limits, identity, exemptions, rules or tests.")],

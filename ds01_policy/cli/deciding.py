@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
 from ds01_policy.cli.exits import Exit, fail
+from ds01_policy.cli.journald import is_journal, say
 from ds01_policy.cli.wiring import Progress, World, now, page, policy_of, world_of
 from ds01_policy.model import (
     Demand,
@@ -28,6 +29,7 @@ from ds01_policy.observe.asking import DRIFT
 from ds01_policy.observe.snapshot import DockerDown
 from ds01_policy.report.document import document, dumps
 from ds01_policy.report.layout import Clock
+from ds01_policy.report.priority import Priority
 from ds01_policy.text import plain
 from ds01_policy.tick import Report, look
 
@@ -94,7 +96,12 @@ def evaluate(options: Options, *, mode: str | None, json: bool) -> None:
         progress.done()
     report = _drifted(world, report)
     _measured(policy, world, report, effective, began)
-    _print(policy, report, "evaluate", effective, json=json)
+    if not json and is_journal(sys.stdout):
+        from ds01_policy.report.log_lines import LIMIT, log_lines
+
+        say(log_lines(report, effective, now() - began), sys.stdout, LIMIT)
+    else:
+        _print(policy, report, "evaluate", effective, json=json)
     raise SystemExit(int(_code(report)))
 
 
@@ -129,7 +136,8 @@ def _measured(policy: Policy, world: World, report: Report | None, mode: Mode, b
         try:
             write(path, told, bits)
         except OSError as error:
-            sys.stderr.write(f"metrics: {plain(str(path))} cannot be written: {error.strerror}\n")
+            line = f"metrics: {path} cannot be written: {error.strerror}"
+            say([(Priority.WARNING, line)], sys.stderr, limit=1000)
 
 
 def _drifted(world: World, report: Report) -> Report:

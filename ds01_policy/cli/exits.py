@@ -9,7 +9,8 @@ import sys
 from enum import IntEnum
 from typing import TYPE_CHECKING, NoReturn
 
-from ds01_policy.text import plain
+from ds01_policy.cli.journald import say
+from ds01_policy.report.priority import Priority
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -28,6 +29,6 @@ class Exit(IntEnum):
 
 def fail(code: Exit, lines: Iterable[str]) -> NoReturn:
     """Say why on stderr and end."""
-    for line in lines:
-        sys.stderr.write(plain(line, limit=2000) + "\n")
+    priority = Priority.NOTICE if code is Exit.LOCKED else Priority.ERROR
+    say(((priority, line) for line in lines), sys.stderr, limit=2000)
     raise SystemExit(int(code))

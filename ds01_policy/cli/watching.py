@@ -17,6 +17,7 @@ from ds01_policy.aftercare import Aftercare
 from ds01_policy.aside import Aside
 from ds01_policy.cli.aftermath import epilog_once
 from ds01_policy.cli.exits import Exit, fail
+from ds01_policy.cli.journald import say
 from ds01_policy.cli.serving import Served
 from ds01_policy.cli.wiring import directory_of, live_sources, now, policy_of
 from ds01_policy.config.load import load
@@ -30,8 +31,9 @@ from ds01_policy.observe.event_stream import EventStream
 from ds01_policy.observe.host import unix_group_members
 from ds01_policy.observe.ports import SourceError
 from ds01_policy.observe.snapshot import identified
-from ds01_policy.text import plain
-from ds01_policy.watch import TROUBLE, Eyes, Watch
+from ds01_policy.report.log_lines import LIMIT, epilog_line
+from ds01_policy.report.priority import Priority
+from ds01_policy.watch import FOLLOWING, TROUBLE, Eyes, Watch
 
 if TYPE_CHECKING:
     from types import FrameType
@@ -121,7 +123,7 @@ def _once(parts: _Parts) -> Exit:
         fail(Exit.NO_DOCKER, [str(error), "nothing was done"])
     try:
         for held, result in parts.aftercare(eyes.docker).run():
-            _say(_line(held, result))
+            _say(held, result)
             failed = failed or result.status is Status.FAILED
     except TROUBLE as error:
         fail(Exit.FAILED, [str(error)])
@@ -138,7 +140,7 @@ def _follow(parts: _Parts) -> None:
                 eyes.settle(container)
                 eyes.look(container)
             for held, result in parts.aftercare(eyes.docker).run(container):
-                _say(_line(held, result))
+                _say(held, result)
                 served.ran(result.status)
         except TROUBLE as error:
             watching.behind(str(error))
@@ -166,17 +168,10 @@ def _end(_number: int, _frame: FrameType | None) -> NoReturn:
     raise SystemExit(int(Exit.DONE))
 
 
-def _line(held: Held, result: Result) -> str:
-    found = "; ".join(f"{one.uuid} {one.health}: {one.words}" for one in result.findings)
-    said = "; ".join(part for part in (result.detail, "" if found in result.detail else found) if part)
-    return f"epilog of {held.name} ({held.container[:12]}), {result.status}: {said}"
-
-
-def _say(line: str) -> None:
-    sys.stdout.write(plain(line, 1000) + "\n")
-    sys.stdout.flush()
+def _say(held: Held, result: Result) -> None:
+    say([epilog_line(held, result)], sys.stdout, LIMIT)
 
 
 def _complain(line: str) -> None:
-    sys.stderr.write(plain(line, 1000) + "\n")
-    sys.stderr.flush()
+    priority = Priority.INFO if line == FOLLOWING else Priority.WARNING
+    say([(priority, line)], sys.stderr, LIMIT)

@@ -25,9 +25,17 @@ _PACKAGE = Path(__file__).resolve().parent.parent
 
 def shipped() -> tuple[Path, Path]:
     """Find the shipped `config` and `rules`: inside an installed package, else beside it in a clone."""
+    return _shipped_root() / "config", _shipped_root() / "rules"
+
+
+def shipped_deploy() -> Path:
+    """Find the shipped `deploy`, which has units, log rotation and what watches over them, in the same way."""
+    return _shipped_root() / "deploy"
+
+
+def _shipped_root() -> Path:
     inside = _PACKAGE / "defaults"
-    root = inside if inside.is_dir() else _PACKAGE.parent
-    return root / "config", root / "rules"
+    return inside if inside.is_dir() else _PACKAGE.parent
 
 
 def find_directory(option: Path | str | None, environ: Mapping[str, str], site: Path = SITE) -> Path | None:

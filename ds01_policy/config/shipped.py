@@ -36,10 +36,7 @@ def copy_out(directory: Path) -> tuple[Path, ...]:
         OSError: when a file can't be written.
 
     """
-    config, rules = shipped()
-    copies = {directory / path.relative_to(config): path.read_bytes() for path in _files(config)}
-    copies |= {directory / "rules" / path.relative_to(rules): path.read_bytes() for path in _files(rules)}
-    copies |= {directory / SCHEMA_FOLDER / f"{name}.json": schema_text(name).encode() for name in SCHEMAS}
+    copies = {directory / name: data for name, data in contents().items()}
     there = tuple(path for path in copies if path.exists() or path.is_symlink())
     if there:
         raise AlreadyThere(there)
@@ -48,6 +45,14 @@ def copy_out(directory: Path) -> tuple[Path, ...]:
         with target.open("xb") as stream:
             stream.write(data)
     return tuple(copies)
+
+
+def contents() -> dict[str, bytes]:
+    """Read everything that `init` writes, by its path below the directory."""
+    config, rules = shipped()
+    found = {path.relative_to(config).as_posix(): path.read_bytes() for path in _files(config)}
+    found |= {f"rules/{path.relative_to(rules).as_posix()}": path.read_bytes() for path in _files(rules)}
+    return found | {f"{SCHEMA_FOLDER}/{name}.json": schema_text(name).encode() for name in SCHEMAS}
 
 
 def _files(folder: Path) -> list[Path]:

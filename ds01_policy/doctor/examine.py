@@ -11,11 +11,13 @@ from functools import partial
 from typing import TYPE_CHECKING, Generic, TypeVar
 
 from ds01_policy.doctor.asking import host, metrics, surroundings
+from ds01_policy.doctor.asking.installation import installation as installed
 from ds01_policy.doctor.asking.state import state as state_facts
 from ds01_policy.doctor.finding import Finding, bad, skipped
-from ds01_policy.doctor.judging import devices, engine, prometheus, series, state
+from ds01_policy.doctor.judging import devices, engine, installation, prometheus, series, state
 from ds01_policy.doctor.judging import surroundings as around
 from ds01_policy.doctor.look import Look, look_around, measured
+from ds01_policy.install.layout import POLICY
 from ds01_policy.observe.aside import Aside, Late
 from ds01_policy.observe.ports import SourceError
 from ds01_policy.observe.snapshot import DockerDown
@@ -62,6 +64,8 @@ class Examination:
         interval = settings.local_samples.interval
         files = _Part("state", partial(state_facts, settings, reach_of(self.policy)), _FILES_S)
         timer = _Part("timer", surroundings.timer, _PROGRAMS_S)
+        ours = settings if self.policy.directory == str(POLICY) else None
+        install = _Part("installation", partial(installed, ours), _FILES_S + _PROGRAMS_S)
         channels = _Part("notify", surroundings.channels, _PROGRAMS_S)
         docker_s = settings.docker.timeout.total_seconds()
         docker = _Part("docker", partial(host.engine, settings.docker), 2 * docker_s + _FILES_S)
@@ -81,6 +85,7 @@ class Examination:
         found += files.judged(partial(state.state, expected=expected, at=self.at))
         found += channels.judged(partial(around.channels, configured=settings.notify.channels))
         found += timer.judged(partial(around.timer, interval=interval))
+        found += install.judged(partial(installation.installation, settings=settings))
         return list(dict.fromkeys(found))
 
     def _driver(self) -> host.Remembered:

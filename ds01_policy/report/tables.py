@@ -56,7 +56,7 @@ def table(tick: Tick, page: Page, clock: Clock, *, all_: bool = False, rule: str
         _rest(tick, page, clock, verdicts, decisions, all_=all_, rule=rule),
         gpu_processes(tick.snapshot, page, clock),
         _problems(tick, page),
-        _summary(tick, page, verdicts, decisions, rule),
+        [page.paint(line, "bold") for line in wrap(summary(tick, verdicts, decisions, rule), page.columns)],
     ]
     return "\n\n".join("\n".join(part) for part in parts if part) + "\n"
 
@@ -197,9 +197,8 @@ def _problems(tick: Tick, page: Page) -> list[str]:
     return lines
 
 
-def _summary(
-    tick: Tick, page: Page, verdicts: Sequence[Verdict], decisions: Sequence[Decision], rule: str | None
-) -> list[str]:
+def summary(tick: Tick, verdicts: Sequence[Verdict], decisions: Sequence[Decision], rule: str | None = None) -> str:
+    """Sum a tick up in one line, however long: what is due, what became of it, and what the rest is."""
     enforced = sum(decision.enforced for decision in decisions)
     held = Counter(str(decision.held_by) for decision in decisions if not decision.enforced)
     text = f"{len(decisions)} due"
@@ -226,7 +225,7 @@ def _summary(
         text += "; Docker lists no container"
     if beyond > 0:
         text += f"; {beyond} not matched by {rule or 'any rule'}"
-    return [page.paint(line, "bold") for line in wrap(text, page.columns)]
+    return text
 
 
 _WORDS = {Kind.ACT: "due by another rule", Kind.WARN: "warned"}

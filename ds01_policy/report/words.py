@@ -40,7 +40,7 @@ def what(decision: Decision, outcomes: Iterable[Outcome], clock: Clock, *, carri
     mine = [outcome for outcome in outcomes if outcome.decision == decision.id]
     if mine:
         worst = min((outcome.status for outcome in mine), key=_WORST_FIRST.index)
-        return "held" if worst is Status.WITHHELD else worst.value, ", ".join(map(_result, mine))
+        return "held" if worst is Status.WITHHELD else worst.value, ", ".join(map(result, mine))
     words = ", ".join(decision.actions)
     if decision.enforced and carried_out:
         return "unsure", f"{words}: nothing is known of what became of it"
@@ -67,7 +67,8 @@ def reason(verdict: Verdict, limit: int = LINE_LIMIT) -> str:
     return plain(verdict.why, limit)
 
 
-def _result(outcome: Outcome) -> str:
+def result(outcome: Outcome) -> str:
+    """Say what became of one action: `stop done (exit code 137)`."""
     notes = [plain(outcome.detail)] if outcome.detail else []
     if outcome.delivered is False:
         notes.append("nobody was provably reached")

@@ -6,9 +6,12 @@ Daemons live as long as the session, containers as long as a test. What the mach
 from __future__ import annotations
 
 import itertools
+import os
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -25,6 +28,8 @@ from rig.daemon import NotReadyError  # noqa: E402
 from rig.engine import Engine, EngineError  # noqa: E402
 from rig.history import History  # noqa: E402
 from rig.host import Host, host_of  # noqa: E402
+from rig.machine import Machine, booted, build  # noqa: E402
+from rig.machine_parts import PartsError  # noqa: E402
 from rig.prometheus import Prometheus, backfill, export_processes, serve  # noqa: E402
 from rig.proxy import Proxy, tcp  # noqa: E402
 
@@ -123,6 +128,37 @@ def cli(tmp_path: Path) -> Cli:
 def host(cli: Cli, proxy: AgeProxy, prometheus_with: Callable[..., str]) -> Host:
     """Configure a whole host: `host(History(now)…, mode="enforce")` gives its command line; see rig/host.py."""
     return host_of(cli, proxy, prometheus_with)
+
+
+@pytest.fixture(scope="session")
+def machines(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[], AbstractContextManager[Machine]]]:
+    """Build what machines are booted from, on an engine of their own: no container of theirs is ever the policy's."""
+    folder = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        folder = folder.parent  # shared by all workers
+    try:
+        engine = Engine.start()
+    except (NotReadyError, EngineError) as error:
+        parts.missing(f"no Docker engine can run here: {error}")
+    try:
+        try:
+            image = build(engine, folder)
+        except (PartsError, EngineError) as error:
+            parts.missing(f"no machine can be built here: {error}")
+        yield partial(booted, engine, image, folder / "wheels")
+    finally:
+        engine.stop()
+        (folder / "machine.tar").unlink(missing_ok=True)
+
+
+@pytest.fixture
+def machine(machines: Callable[[], AbstractContextManager[Machine]]) -> Iterator[Machine]:
+    """Boot a machine with a real systemd for this test; the program is in its venv, and nothing is installed yet."""
+    try:
+        with machines() as booted_one:
+            yield booted_one
+    except NotReadyError as error:
+        parts.missing(f"no machine can be booted here: {error}")
 
 
 @pytest.fixture

@@ -17,7 +17,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("cli",),
     ("hindsight",),
     ("doctor", "selftest"),
-    ("memory", "metrics", "watch", "anonymise", "handed_over"),
+    ("memory", "metrics", "watch", "anonymise", "handed_over", "install"),
     ("tick",),
     ("once", "aftercare", "journal", "aside"),
     ("observe", "act", "ledger", "audit", "lock", "report", "config", "reset_requests"),
@@ -37,6 +37,8 @@ PURE = {name for floor in FLOORS[FLOORS.index(("rule_tests",)) :] for name in fl
 PURE_WITHIN = {"ds01_policy.act.epilog.gates", "ds01_policy.act.epilog.health", "ds01_policy.act.epilog.held"}
 PURE_WITHIN |= {f"ds01_policy.metrics.{name}" for name in ("exposition", "families", "holders", "totals", "watching")}
 PURE_WITHIN |= {f"ds01_policy.selftest.{name}" for name in ("elf", "order")}
+PURE_WITHIN |= {f"ds01_policy.install.{name}" for name in ("differences", "layout", "reload", "site", "unit_text")}
+PURE_WITHIN |= {f"ds01_policy.report.{name}" for name in ("log_lines", "priority")}
 WORLDLY = {
     "docker", "requests", "urllib3", "pynvml", "prometheus_api_client", "subprocess", "os", "time", "logging",
     "socket", "sqlite3", "threading", "typer", "pydantic", "yaml", "sys", "shutil", "signal",

@@ -83,6 +83,17 @@ def test_what_systemd_says_of_our_units(programs: Path) -> None:
 
 
 @pytest.mark.parametrize(
+    ("said", "state"),
+    [("enabled", "enabled"), ("disabled", "disabled"), ("Failed to get it", "old")],
+)
+def test_whether_the_timer_is_enabled_is_asked_anew(said: str, state: str, programs: Path) -> None:
+    """What `show` says of that may be what was so when somebody asked first."""
+    shown = f"printf '%s\\n' Id={TIMER} LoadState=loaded UnitFileState=old"
+    program(programs, "systemctl", f'[ "$1" = is-enabled ] && {{ echo "{said}"; exit 1; }}; {shown}')
+    assert surroundings.timer().units[TIMER]["UnitFileState"] == state
+
+
+@pytest.mark.parametrize(
     ("body", "error"),
     [
         ("echo 'System has not been booted with systemd.' >&2; exit 1", "systemctl failed: System has not been booted"),

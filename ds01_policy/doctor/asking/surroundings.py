@@ -31,7 +31,19 @@ def timer() -> TimerFacts:
         pairs = (line.partition("=") for line in block.splitlines())
         unit = {name: value for name, _, value in pairs}
         units[unit.get("Id", "")] = unit
+    if (enabled := _enabled(TIMER)) and TIMER in units:
+        units[TIMER]["UnitFileState"] = enabled
     return TimerFacts(units)
+
+
+def _enabled(unit: str) -> str:
+    """Ask whether a unit is enabled: `show` tells what was so when somebody asked first. Empty: no word of it."""
+    try:
+        finished = run(("systemctl", "is-enabled", unit), timeout=TIMEOUT, env=_environ(), name="systemctl")
+    except SourceError:
+        return ""
+    word = finished.out.strip()
+    return word if word.isalpha() else ""
 
 
 def channels() -> ChannelFacts:
@@ -53,8 +65,12 @@ def channels() -> ChannelFacts:
     )
 
 
+def _environ() -> dict[str, str]:
+    return {**os.environ, "LC_ALL": "C.UTF-8"}
+
+
 def _run(*argv: str) -> str:
-    finished = run(argv, timeout=TIMEOUT, env={**os.environ, "LC_ALL": "C.UTF-8"}, name=argv[0])
+    finished = run(argv, timeout=TIMEOUT, env=_environ(), name=argv[0])
     if finished.code:
         said = next((line for line in (finished.err + finished.out).splitlines() if line.strip()), "no reason given")
         raise SourceError(f"{argv[0]} failed: {said}")

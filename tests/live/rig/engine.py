@@ -114,13 +114,19 @@ class Engine:
 
     def cli(self, *args: str, stdin: bytes | None = None, timeout: float = 60.0) -> str:
         """Run `docker ARGS` against this engine: its stdout, stripped. Raises EngineError."""
-        env = {"PATH": self._path, "DOCKER_HOST": f"unix://{self.socket}", "DOCKER_CONFIG": str(self.base)}
-        done = subprocess.run(
-            [self._docker, *args], input=stdin, env=env, capture_output=True, timeout=timeout, check=False
-        )
+        done = self.docker(*args, stdin=stdin, timeout=timeout)
         if done.returncode:
             raise EngineError(f"docker {' '.join(args)}: {done.stderr.decode(errors='replace').strip()}")
         return done.stdout.decode().strip()
+
+    def docker(
+        self, *args: str, stdin: bytes | None = None, timeout: float = 60.0
+    ) -> subprocess.CompletedProcess[bytes]:
+        """Run `docker ARGS` against this engine, however it ends."""
+        env = {"PATH": self._path, "DOCKER_HOST": f"unix://{self.socket}", "DOCKER_CONFIG": str(self.base)}
+        return subprocess.run(
+            [self._docker, *args], input=stdin, env=env, capture_output=True, timeout=timeout, check=False
+        )
 
     def api(self, method: str, target: str, body: Any = None) -> Any:
         """One request to the engine's HTTP interface: the decoded answer. Raises EngineError from status 400 on."""
