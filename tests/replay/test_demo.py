@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import os
 import subprocess
@@ -288,3 +289,14 @@ def test_the_document_is_the_contract_s(recorded: Replay) -> None:
     assert gpu["source"] == "prometheus"
     assert gpu["coverage"] > 0.95
     assert "web" not in {one["name"] for one in document["containers"]}, "no rule is about it: --all shows it"
+
+
+def test_the_picture_in_the_readme_is_of_this_recording() -> None:
+    """Whoever looks at it sees what the command shows; `python tests/replay/draw_preview.py` draws it anew."""
+    spec = importlib.util.spec_from_file_location("draw_preview", HERE / "draw_preview.py")
+    assert spec is not None
+    assert spec.loader is not None
+    draw = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(draw)
+    assert draw.drawn() == draw.PICTURE.read_text("utf-8")
+    assert f"]({draw.PICTURE.relative_to(HERE.parent.parent)})" in (HERE.parent.parent / "README.md").read_text("utf-8")

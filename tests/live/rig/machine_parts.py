@@ -12,6 +12,7 @@ import re
 import subprocess
 import sys
 import tempfile
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -19,7 +20,7 @@ from rig import parts
 from rig.cli import REPOSITORY
 
 # wall, login and loginctl are Debian's base; libpam-systemd makes a login a session that logind knows.
-PACKAGES = ("systemd", "systemd-sysv", "dbus", "libpam-systemd", "python3", "python3-venv", "logrotate")
+PACKAGES = ("systemd", "systemd-sysv", "dbus", "libpam-systemd", "python3", "python3-venv", "logrotate", "make")
 LEAN = ("force-unsafe-io", *(f"path-exclude=/usr/share/{name}/*" for name in ("doc", "man", "locale")))
 MEMORY = "size=2g"
 
@@ -53,12 +54,16 @@ def mirror() -> tuple[str, str]:
 
 
 def wheels(folder: Path) -> None:
-    """Put this project and all it needs to run as wheels into a folder, for the machine's Python. Raises PartsError."""
+    """Put this project, all it needs to run and what builds it as wheels into a folder, for the machine's Python.
+
+    Raises PartsError.
+    """
     pip = [sys.executable, "-m", "pip", "--quiet", "--disable-pip-version-check"]
     _run([*pip, "wheel", "--no-deps", "--wheel-dir", str(folder), str(REPOSITORY)], 300)
     (project,) = folder.glob("ds01_policy-*.whl")
     download = [*pip, "download", "--only-binary=:all:", f"--python-version={_python()}", "--dest", str(folder)]
-    _run([*download, "--constraint", str(REPOSITORY / "constraints.txt"), str(project)], 300)
+    builders = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["build-system"]["requires"]
+    _run([*download, "--constraint", str(REPOSITORY / "constraints.txt"), str(project), *builders], 300)
 
 
 def _python() -> str:
