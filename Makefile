@@ -21,25 +21,26 @@ MAKEFLAGS += --no-print-directory
 .PHONY: help demo test lint bench lock clean install uninstall python
 
 help:
-	@echo 'make demo   what it does, on a recorded host: no GPU, no Docker, no Prometheus needed'
-	@echo 'make test   linters and every test; live tests skip where Docker or Prometheus is not installed'
-	@echo 'make lint   linters only'
-	@echo 'make bench  time and memory against a real Docker engine and a real Prometheus (minutes, as root)'
-	@echo 'make install    put it on this host, or upgrade it, as root: into PREFIX=/opt/ds01-policy; then `ds01-policy install`'
+	@echo 'make demo       what it does, on a recorded host: no GPU, no Docker, no Prometheus needed'
+	@echo 'make test       linters and every test; live tests skip where Docker or Prometheus is not installed'
+	@echo 'make lint       linters only'
+	@echo 'make bench      time and memory against a real Docker engine and a real Prometheus (minutes, as root)'
+	@echo 'make install    put it on this host, or upgrade it, as root: PREFIX=/opt/ds01-policy, then `ds01-policy install`'
 	@echo 'make uninstall  take it off this host again; policy and state stay'
-	@echo 'make lock   write constraints.txt anew from the newest versions that pyproject.toml allows'
-	@echo 'make clean  delete .venv and every cache'
+	@echo 'make lock       write constraints.txt anew from the newest versions that pyproject.toml allows'
+	@echo 'make clean      delete .venv and every cache'
 
 demo: .venv/runtime.stamp
 	@echo '$$ $(DEMO) preview' && $(BIN)/$(DEMO) preview
 	@echo && echo '$$ $(DEMO) explain $(DEMO_CONTAINER)' && $(BIN)/$(DEMO) explain $(DEMO_CONTAINER)
 	@echo && echo '$$ $(DEMO) evaluate' && $(BIN)/$(DEMO) evaluate
 
-# The quick ones first; pytest last, so that its summary is the last line. What needs no engine runs on every core.
+# The quick ones first; pytest last, so that its summary is the last line. What needs no engine runs on every core; live
+# tests mostly wait, so three run at once, each with an engine of its own.
 test: lint
 	@$(BIN)/ds01-policy --config config test
 	@$(BIN)/python -m pytest -q --durations=5 -n auto --maxprocesses 4 --dist loadfile $(filter-out tests/live tests/bench,$(wildcard tests/*))
-	@$(BIN)/python -m pytest -q --durations=5 tests/live
+	@$(BIN)/python -m pytest -q --durations=5 -n 3 --dist loadgroup tests/live
 
 lint: .venv/test.stamp
 	@$(BIN)/ruff check --quiet
