@@ -30,6 +30,7 @@ _OUTCOMES = {Status.FAILED: Priority.ERROR, Status.WITHHELD: Priority.WARNING}
 # A guard that waits is how things should be; these three mean that something is out of the ordinary.
 _ALARMING = frozenset({HeldBy.LEDGER, HeldBy.BREAKER, HeldBy.BUDGET})
 _ERRORS = frozenset({"ledger"})  # nothing is done until that is mended
+_NOTES = frozenset({"gpu_note"})  # how it is on this host, tick after tick
 _TOLD = "epilog_failed"  # the epilog's own line says it
 _UNWELL = {"critical": Priority.ERROR, "warn": Priority.WARNING}
 
@@ -88,7 +89,8 @@ def _urgency(decision: Decision) -> Priority:
 def _problems(report: Report) -> Iterator[Line]:
     for problem in all_problems(report.snapshot, report.evaluation, report.plan, report.problems):
         if problem.code != _TOLD:
-            yield Priority.ERROR if problem.code in _ERRORS else Priority.WARNING, f"{problem.code}: {problem.detail}"
+            urgency = Priority.INFO if problem.code in _NOTES else Priority.WARNING
+            yield Priority.ERROR if problem.code in _ERRORS else urgency, f"{problem.code}: {problem.detail}"
 
 
 def _sum(report: Report, mode: Mode, took: timedelta) -> str:

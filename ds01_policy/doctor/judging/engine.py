@@ -90,7 +90,7 @@ def _gpu_route(info: Mapping[str, Any], *, gpus: bool) -> Iterator[Finding]:
         yield note("docker_gpu", what, do)
     elif hooked and not _cdi(info) and info.get("CgroupDriver") == "systemd":
         what = "cgroups by systemd, GPUs by NVIDIA's hook: a `systemctl daemon-reload` can take GPUs from what runs"
-        do = "`nvidia-ctk system create-dev-char-symlinks --create-all`, or let Docker use CDI"
+        do = "reload only when no GPU container runs (`ds01-policy install` looks first), or let Docker use CDI"
         yield note("docker_reload", what, do)
 
 
