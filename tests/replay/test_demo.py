@@ -24,6 +24,7 @@ from ds01_policy.report.layout import Clock, Page, columns
 from ds01_policy.tick import Report, look
 
 HERE = Path(__file__).parent
+REPOSITORY = HERE.parent.parent
 DEMO, CONFIG = HERE / "demo", HERE / "demo-config"
 OPTIONS = ("--config", str(CONFIG), "--replay", str(DEMO))
 
@@ -291,6 +292,22 @@ def test_the_document_is_the_contract_s(recorded: Replay) -> None:
     assert "web" not in {one["name"] for one in document["containers"]}, "no rule is about it: --all shows it"
 
 
+def test_make_demo() -> None:
+    """The first command of the README, with the environment that `make` has built."""
+    built = REPOSITORY / ".venv" / "runtime.stamp"
+    if not built.exists():
+        pytest.skip("make has built no .venv here: `make test` does")
+    # -o: whatever has changed since, nothing is built anew under the feet of the tests.
+    argv = ["make", "-o", ".venv/runtime.stamp", "demo"]
+    shown = subprocess.run(argv, cwd=REPOSITORY, capture_output=True, text=True, timeout=120, check=False)
+    assert (shown.returncode, shown.stderr) == (0, "")
+    assert [line.split()[-1] for line in shown.stdout.splitlines() if line.startswith("$ ")] == [
+        "preview",
+        "train",
+        "evaluate",
+    ]
+
+
 def test_the_picture_in_the_readme_is_of_this_recording() -> None:
     """Whoever looks at it sees what the command shows; `python tests/replay/draw_preview.py` draws it anew."""
     spec = importlib.util.spec_from_file_location("draw_preview", HERE / "draw_preview.py")
@@ -299,4 +316,4 @@ def test_the_picture_in_the_readme_is_of_this_recording() -> None:
     draw = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(draw)
     assert draw.drawn() == draw.PICTURE.read_text("utf-8")
-    assert f"]({draw.PICTURE.relative_to(HERE.parent.parent)})" in (HERE.parent.parent / "README.md").read_text("utf-8")
+    assert f"]({draw.PICTURE.relative_to(REPOSITORY)})" in (REPOSITORY / "README.md").read_text("utf-8")

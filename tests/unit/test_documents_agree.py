@@ -8,6 +8,7 @@ import pytest
 import typer
 import yaml
 from cli_host import REPOSITORY
+from documents import blocks, commands, section
 
 from ds01_policy.cli.app import app
 
@@ -60,3 +61,19 @@ def test_every_command_is_one(name: str) -> None:
         command = group.commands[words[0]]  # type: ignore[attr-defined]  # a group's, which typer types as any command
         options = {option for parameter in command.params for option in parameter.opts} | own
         assert {word for word in words if word.startswith("--")} <= options, line
+
+
+def test_every_command_is_typed_by_a_test() -> None:
+    """Of the README these sections, each by a test of its own; of the pages in deploy/ all, by theirs."""
+    typed = ("# ds01-policy", "## Ten minutes on a GPU server", "## Write your first rule")
+    page = "\n" + read("README.md")
+    shown = [command.text for block in blocks(page) if block.kind == "console" for command in commands(block, "README")]
+    known = [
+        command.text
+        for heading in typed
+        for block in blocks(section(page, heading))
+        if block.kind == "console"
+        for command in commands(block, "README")
+    ]
+    assert shown == known
+    assert [text.split()[1] for text in known if text.startswith("make ")] == ["demo", "test"]
