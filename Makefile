@@ -35,11 +35,11 @@ demo: .venv/runtime.stamp
 	@echo && echo '$$ $(DEMO) explain $(DEMO_CONTAINER)' && $(BIN)/$(DEMO) explain $(DEMO_CONTAINER)
 	@echo && echo '$$ $(DEMO) evaluate' && $(BIN)/$(DEMO) evaluate
 
-# The quick ones first; pytest last, so that its summary is the last line. What needs no engine runs on every core; live
-# tests mostly wait, so three run at once, each with an engine of its own.
+# The quick ones first; pytest last, so that its summary is the last line. Many tests wait more than they work, so three
+# run at once, live ones each with an engine of its own.
 test: lint
 	@$(BIN)/ds01-policy --config config test
-	@$(BIN)/python -m pytest -q --durations=5 -n auto --maxprocesses 4 --dist loadfile $(filter-out tests/live tests/bench,$(wildcard tests/*))
+	@$(BIN)/python -m pytest -q --durations=5 -n 3 --dist loadfile $(filter-out tests/live tests/bench,$(wildcard tests/*))
 	@$(BIN)/python -m pytest -q --durations=5 -n 3 --dist loadgroup tests/live
 
 lint: .venv/test.stamp

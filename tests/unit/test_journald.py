@@ -128,7 +128,7 @@ def test_metrics_that_cannot_be_written_are_a_warning(tmp_path: Path, monkeypatc
         monkeypatch.setenv("JOURNAL_STREAM", name_of(journal))
         with pytest.raises(SystemExit):
             evaluate(Options(config), mode=None, json=False)
-    assert f"<4>metrics_file {tmp_path}/missing/x.prom cannot be written: " in journal.read_text()
+    assert f"<4>metrics: {tmp_path}/missing/x.prom cannot be written: " in journal.read_text()
 
 
 def test_watch_says_that_it_follows_without_alarm(tmp_path: Path) -> None:
