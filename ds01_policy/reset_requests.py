@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
+from ds01_policy.durable import sync_folder
 from ds01_policy.text import plain
 
 if TYPE_CHECKING:
@@ -64,7 +65,7 @@ def ask(folder: Path, request: Request) -> None:
     except FileExistsError:
         pass
     else:
-        _sync(folder.parent)
+        sync_folder(folder.parent)
     descriptor = os.open(folder / _NEW, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
     with os.fdopen(descriptor, "w", encoding="ascii") as file:
         file.write(text)
@@ -74,7 +75,7 @@ def ask(folder: Path, request: Request) -> None:
             os.utime(descriptor, ns=(since, since))
         os.fsync(descriptor)
     (folder / _NEW).replace(folder / request.gpu)
-    _sync(folder)
+    sync_folder(folder)
 
 
 def listed(folder: Path) -> dict[str, datetime]:
@@ -131,7 +132,7 @@ def take_away(folder: Path, name: str) -> bool:
         (folder / name).unlink()
     except FileNotFoundError:
         return False
-    _sync(folder)
+    sync_folder(folder)
     return True
 
 
@@ -171,11 +172,3 @@ def _once_each(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     if len(fields) != len(pairs):
         raise ValueError
     return fields
-
-
-def _sync(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

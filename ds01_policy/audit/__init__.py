@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Self
 
 from ds01_policy.audit.lines import LINE_BYTES, intent_fields, line_of, outcome_fields
 from ds01_policy.audit.reading import AuditError, Entries, read
+from ds01_policy.durable import sync_folder
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -118,11 +119,7 @@ def _opened(path: Path) -> int:
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     descriptor = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NONBLOCK, 0o600)
     try:
-        directory = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        try:
-            os.fsync(directory)
-        finally:
-            os.close(directory)
+        sync_folder(path.parent)
     except OSError:
         os.close(descriptor)
         raise

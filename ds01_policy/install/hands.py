@@ -11,6 +11,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ds01_policy.durable import sync_folder
 from ds01_policy.install.differences import Do, Kind, Stands
 from ds01_policy.install.layout import UNITS
 
@@ -116,7 +117,7 @@ class Hands:
         except OSError:
             _clear(new)
             raise
-        _sync_folder(real.parent)
+        sync_folder(real.parent)
 
 
 class Idle(Hands):
@@ -142,7 +143,7 @@ def _replace(path: Path, make: Callable[[Path], object]) -> None:
     except OSError:
         new.unlink(missing_ok=True)
         raise
-    _sync_folder(path.parent)
+    sync_folder(path.parent)
 
 
 def _written(path: Path, content: bytes, mode: int) -> None:
@@ -152,14 +153,6 @@ def _written(path: Path, content: bytes, mode: int) -> None:
         stream.flush()
         os.fchmod(descriptor, mode)
         os.fsync(descriptor)
-
-
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _clear(folder: Path) -> None:

@@ -4,21 +4,18 @@ from __future__ import annotations
 
 import gc
 import json
-import shutil
-import socketserver
-import tempfile
 import threading
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
-from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
+from engine_server import served
 
 from ds01_policy.act.docker import Engine
 from ds01_policy.act.expected import Expected
@@ -205,54 +202,11 @@ def after(*first: Step) -> Step:
 # ── the engine under the socket ──────────────────────────────────────────────────────────────────────────────────────
 
 
-class _Server(socketserver.ThreadingUnixStreamServer):
-    daemon_threads = True
-    request_queue_size = 64
-    engine: FakeEngine
-
-    def handle_error(self, request: Any, client_address: Any) -> None:
-        """Callers hang up: that is what is tested."""
-
-
-class _Handler(BaseHTTPRequestHandler):
-    protocol_version = "HTTP/1.1"
-    server: _Server
-
-    def _answer(self) -> None:
-        body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
-        status, content = self.server.engine.answer(self.command, self.path, body)
-        if not status:
-            self.close_connection = True
-            return
-        payload = b"" if status in (204, 304) else json.dumps(content).encode()
-        self.send_response(status)
-        self.send_header("Content-Type", "application/json")
-        if payload:
-            self.send_header("Content-Length", str(len(payload)))
-        self.end_headers()
-        self.wfile.write(payload)
-
-    do_GET = do_POST = do_DELETE = _answer  # noqa: N815  the base class calls them so
-
-    def log_message(self, format: str, *args: Any) -> None:  # noqa: A002  the base class calls it so
-        """Say nothing."""
-
-
 @pytest.fixture
 def engine() -> Iterator[FakeEngine]:
-    folder = Path(tempfile.mkdtemp(prefix="engine-"))  # short: a socket's path has 108 bytes
-    fake = FakeEngine(folder / "s")
-    fake.containers.append(container())
-    server = _Server(str(folder / "s"), _Handler)
-    server.engine = fake
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-    thread.start()
-    yield fake
-    fake.released.set()
-    server.shutdown()
-    thread.join()
-    server.server_close()
-    shutil.rmtree(folder)
+    with served(FakeEngine) as fake:
+        fake.containers.append(container())
+        yield fake
     assert not [call for call in fake.calls if call.startswith(("UNEXPECTED", "FORCED"))]
 
 

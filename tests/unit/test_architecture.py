@@ -21,6 +21,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("tick",),
     ("once", "aftercare", "journal", "aside"),
     ("observe", "act", "ledger", "audit", "lock", "report", "config", "reset_requests"),
+    ("durable",),
     ("rule_tests",),
     ("plan", "scenario"),
     ("breaker", "stops"),

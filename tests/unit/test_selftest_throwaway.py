@@ -5,19 +5,16 @@ from __future__ import annotations
 import gc
 import io
 import json
-import shutil
-import socketserver
 import tarfile
-import tempfile
 import threading
 from collections import defaultdict
 from collections.abc import Callable, Iterator
-from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
+from engine_server import served
 from selftest_world import ALICE, NAME, NONCE, OWN
 from whole_host import AT, A, B
 
@@ -147,52 +144,10 @@ def gone(engine: FakeEngine) -> Answer:
     return 409, {"message": "removal of container is already in progress"}
 
 
-class _Server(socketserver.ThreadingUnixStreamServer):
-    daemon_threads = True
-    engine: FakeEngine
-
-    def handle_error(self, request: Any, client_address: Any) -> None:
-        """Callers hang up: that is what is tested."""
-
-
-class _Handler(BaseHTTPRequestHandler):
-    protocol_version = "HTTP/1.1"
-    server: _Server
-
-    def _answer(self) -> None:
-        body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
-        status, content = self.server.engine.answer(self.command, self.path, body)
-        if not status:
-            self.close_connection = True
-            return
-        payload = b"" if content is None else json.dumps(content).encode()
-        self.send_response(status)
-        self.send_header("Content-Type", "application/json")
-        if status != 204:
-            self.send_header("Content-Length", str(len(payload)))
-        self.end_headers()
-        self.wfile.write(payload)
-
-    do_GET = do_POST = do_DELETE = _answer  # noqa: N815  the base class calls them so
-
-    def log_message(self, format: str, *args: Any) -> None:  # noqa: A002  the base class calls it so
-        """Say nothing."""
-
-
 @pytest.fixture
 def engine() -> Iterator[FakeEngine]:
-    folder = Path(tempfile.mkdtemp(prefix="engine-"))  # short: a socket's path has 108 bytes
-    fake = FakeEngine(folder / "s")
-    server = _Server(str(folder / "s"), _Handler)
-    server.engine = fake
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-    thread.start()
-    yield fake
-    fake.released.set()
-    server.shutdown()
-    thread.join()
-    server.server_close()
-    shutil.rmtree(folder)
+    with served(FakeEngine) as fake:
+        yield fake
 
 
 def throwaway(engine: FakeEngine, image: str | None = None, gpu: str | None = None) -> Throwaway:
