@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import PurePath, PurePosixPath
 from typing import TYPE_CHECKING
 
-from ds01_policy.install.unit_text import Unwritable, executable, quoted, schedule, values
+from ds01_policy.install.unit_text import Unwritable, bare, executable, quoted, schedule, values
 from ds01_policy.policy import LocalSamples, Settings
 
 if TYPE_CHECKING:
@@ -147,8 +147,18 @@ def _watched(unit: str, state: PurePath) -> list[str]:
         return []
     keys = ("PathExists", "PathExistsGlob", "PathChanged", "PathModified", "DirectoryNotEmpty")
     paths = [(key, PurePosixPath(value)) for key in keys for value in values(unit, key)]
-    lines = [f"{key}={quoted(state / path.relative_to(STATE))}" for key, path in paths if path.is_relative_to(STATE)]
+    lines = [
+        # A pattern of ours below a folder that is none.
+        f"{key}={bare(_literal(state) if key.endswith('Glob') else state)}/{path.relative_to(STATE)}"
+        for key, path in paths
+        if path.is_relative_to(STATE)
+    ]
     return ["[Path]", f"{lines[0].partition('=')[0]}=", *lines] if lines else []
+
+
+def _literal(path: PurePath) -> str:
+    """Write a path as a pattern that is that path alone: glob(7)."""
+    return re.sub(r"[*?\[\\]", r"\\\g<0>", str(path))
 
 
 def _read(settings: Settings) -> Iterator[PurePath]:

@@ -27,8 +27,8 @@ def values(unit: str, key: str) -> list[str]:
     return [value.strip() for name, _, value in pairs if name.strip() == key]
 
 
-def quoted(path: PurePath | str) -> str:
-    """Write a path as systemd reads it back: `%` doubled, the rest in quotes where it needs them (systemd.syntax(7)).
+def bare(path: PurePath | str) -> str:
+    """Write a path where systemd takes the whole line for it, as in PathExistsGlob=: only `%` is doubled.
 
     Raises:
         Unwritable: for a path with a control character, which no line can hold.
@@ -37,7 +37,17 @@ def quoted(path: PurePath | str) -> str:
     text = str(path)
     if any(ord(character) < ord(" ") or character == "\x7f" for character in text):
         raise Unwritable(f"{plain(text)}: no systemd unit can name a path with a control character: choose another")
-    doubled = text.replace("%", "%%")
+    return text.replace("%", "%%")
+
+
+def quoted(path: PurePath | str) -> str:
+    """Write a path as one word among others: `%` doubled, the rest in quotes where it needs them (systemd.syntax(7)).
+
+    Raises:
+        Unwritable: for a path with a control character, which no line can hold.
+
+    """
+    doubled = bare(path)
     if not set(doubled) & set(" \t\"'\\;"):
         return doubled
     escaped = doubled.replace("\\", "\\\\").replace('"', '\\"')

@@ -15,6 +15,7 @@ from functools import partial
 from pathlib import Path
 
 import pytest
+from xdist.scheduler import LoadScopeScheduling
 
 HERE = Path(__file__).parent
 for folder in (HERE, HERE.parent / "unit"):  # the rig, and how documents are read
@@ -40,6 +41,16 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         if HERE in item.path.parents:
             item.add_marker(pytest.mark.live)
     items.sort(key=lambda item: item.get_closest_marker("live") is not None)
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> LoadScopeScheduling:
+    """Give tests out one by one, but those of machines all to one worker: a machine takes a minute to build."""
+
+    class _Machines(LoadScopeScheduling):  # type: ignore[misc]  # xdist says nothing of its types
+        def _split_scope(self, nodeid: str) -> str:
+            return "machine" if "test_machine_" in nodeid else nodeid
+
+    return _Machines(config, log)
 
 
 @pytest.fixture(scope="session")

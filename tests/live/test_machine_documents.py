@@ -15,8 +15,6 @@ from rig.history import History
 from rig.machine import SHARED, WHEELS, Machine
 from rig.nvidia_smi import SmiGpu, write_nvidia_smi
 
-pytestmark = pytest.mark.xdist_group("machine")
-
 GPUS = ("GPU-aaaa", "GPU-bbbb")
 HOME = "/root"
 # What is another on the reader's host: where the clone comes from, and what there was to tell two hours ago.

@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import json
 
-import pytest
 from rig.machine import PROGRAM, Machine
-
-pytestmark = pytest.mark.xdist_group("machine")
 
 SETTINGS = "/etc/ds01-policy/settings.yaml"
 DROP_INS = "/etc/systemd/system/ds01-policy.service.d/50-settings.conf"
@@ -88,7 +85,7 @@ def test_settings_that_units_follow(machine: Machine) -> None:
     assert "OnCalendar=*-*-* *:00/2:00" in shown(machine, "ds01-policy.timer", "TimersCalendar")
     told = found(machine)
     assert told["units"] == "ok"
-    assert not {"daemon_reload", "timer_interval", "unit_settings"} & set(told)
+    assert not {"daemon_reload", "timer_interval", "unit_settings"} & set(told), told
     machine("systemctl start ds01-policy.service")  # fails, as there is no Docker; where it writes is what counts
     assert "ledger.db" in machine.do("ls", "/srv/my state")
     assert "x.prom" in machine.do("ls", METRICS)

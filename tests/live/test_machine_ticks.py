@@ -17,8 +17,6 @@ from rig.host import GPUS, IDLE, LIMITS, OVERTIME
 from rig.machine import PROGRAM, SHARED, Entry, Machine
 from rig.nvidia_smi import SmiGpu, write_nvidia_smi
 
-pytestmark = pytest.mark.xdist_group("machine")
-
 RIG = Path(__file__).parent / "rig"
 TICK, TIMER, WATCH = "ds01-policy.service", "ds01-policy.timer", "ds01-policy-watch.service"
 OFTEN = "[Timer]\nOnCalendar=\nOnCalendar=*:*:0/2\nRandomizedDelaySec=0\n"

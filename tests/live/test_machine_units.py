@@ -10,8 +10,6 @@ import pytest
 from rig.cli import REPOSITORY
 from rig.machine import PROGRAM, SHARED, Machine
 
-pytestmark = pytest.mark.xdist_group("machine")
-
 UNITS = REPOSITORY / "deploy" / "systemd"
 SANDBOXES = ("ds01-policy.service", "ds01-policy-watch.service")
 SERVICES = sorted(path.name for path in UNITS.glob("*.service"))

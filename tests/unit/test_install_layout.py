@@ -213,12 +213,21 @@ def test_the_timer_follows_the_interval() -> None:
     assert shipped == ["*:0/5"], "the shipped timer fires as often as the default of local_samples.interval says"
 
 
-def test_a_path_unit_follows_the_state() -> None:
+@pytest.mark.parametrize(
+    ("state", "said"),
+    [
+        pytest.param("/srv/s", "/srv/s", id="a plain path"),
+        pytest.param('/srv/my "state"', '/srv/my "state"', id="no quotes: systemd takes the whole line"),
+        pytest.param("/srv/100%", "/srv/100%%", id="a percent sign is doubled"),
+        pytest.param("/srv/[a]*", r"/srv/\[a]\*", id="what would be a pattern is none"),
+    ],
+)
+def test_a_path_unit_follows_the_state(state: str, said: str) -> None:
     """What it watches there, and nothing else."""
     unit = f"[Path]\nPathExists=/run/x\nPathExistsGlob={STATE}/reset/*\n"
-    found = laid(Settings(state_dir=PurePosixPath("/srv/s")), shipped=Shipped({"a.path": unit}, ""))
+    found = laid(Settings(state_dir=PurePosixPath(state)), shipped=Shipped({"a.path": unit}, ""))
     text = text_of(found, UNITS / "a.path.d" / DROP_IN) or ""
-    assert text.splitlines()[2:] == ["[Path]", "PathExistsGlob=", "PathExistsGlob=/srv/s/reset/*"]
+    assert text.splitlines()[2:] == ["[Path]", "PathExistsGlob=", f"PathExistsGlob={said}/reset/*"]
     assert text_of(laid(shipped=Shipped({"a.path": unit}, "")), UNITS / "a.path.d" / DROP_IN) is None
 
 
