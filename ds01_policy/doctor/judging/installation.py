@@ -139,5 +139,6 @@ def _service(slug: str, unit: str, told: Mapping[str, Mapping[str, str]], withou
     if enabled.startswith("enabled") and active == "active":
         yield ok(slug, words)
     else:
-        do = f"`systemctl enable --now {unit}`; if it ends again: `journalctl -u {unit} -n 50`"
+        # Not `systemctl enable`: that has systemd load all its units anew, which may take GPUs from containers.
+        do = f"{INSTALL}; if it ends again: `journalctl -u {unit} -n 50`"
         yield bad(slug, f"{words}: {without}", do)

@@ -70,7 +70,7 @@ def timer(facts: TimerFacts, interval: timedelta) -> Iterator[Finding]:
     if enabled.startswith("enabled") and active == "active":
         yield ok("timer", f"{words}{f', last run {last}' if last not in ('', 'n/a') else ''}")
     else:
-        yield bad("timer", f"{words}: it does not run, or not after a reboot", f"`systemctl enable --now {TIMER}`")
+        yield bad("timer", f"{words}: it does not run, or not after a reboot", "`sudo ds01-policy install`")
     service = facts.units.get(SERVICE, {})
     result = service.get("Result", "success")
     if service.get("LoadState") == "loaded" and result != "success":
