@@ -47,6 +47,7 @@ RECLAIMED: list[tuple[str, dict[str, Any], list[Container], float]] = [
     ("it lies there, stopped", {}, [stopped()], 5),
     ("it was started again", {}, [container(A, 2, name="train")], 2),
     ("it was started again and has ended", {}, [container(A, 2, name="train", state=State.EXITED)], 2),
+    ("it ran again while the clock was set back", {}, [container(A, -30, name="train", state=State.EXITED)], 0),
     ("it never stopped", {}, [container(A, -180, name="train")], 0),
     ("it was started again on another GPU", {}, [container(A, 2, refs=(OTHER,))], 2),
     ("its owner has the GPU again", {}, [container()], 2),
