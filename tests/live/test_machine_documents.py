@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-import subprocess
+import shutil
 from collections.abc import Callable, Iterator
 
 import pytest
@@ -82,10 +82,8 @@ def server(machine: Machine, engine: Engine, prometheus_with: Callable[..., str]
     history.cpu(train, 0.001).network(train, 10)
     proxy = AgeProxy(engine.socket, machine.shared / "docker.sock")
     proxy.age(train, started="90m")
-    files = subprocess.run(["git", "ls-files", "-z"], cwd=REPOSITORY, capture_output=True, check=True).stdout
-    copy = ["cp", "--parents", "-t", str(machine.shared / "clone"), "--", *files.decode().rstrip("\0").split("\0")]
-    (machine.shared / "clone").mkdir()
-    subprocess.run(copy, cwd=REPOSITORY, check=True)
+    leave = shutil.ignore_patterns(".git", ".venv", ".*_cache", ".hypothesis", "__pycache__")
+    shutil.copytree(REPOSITORY, machine.shared / "clone", ignore=leave)
     smi = write_nvidia_smi(machine.shared / "nvidia-smi", tuple(map(SmiGpu, GPUS)))
     script = "".join(line for line in smi.read_text().splitlines(keepends=True) if ".calls" not in line)
     smi.write_text(script.replace(str(machine.shared), SHARED))
