@@ -75,13 +75,15 @@ class Reader:
 @pytest.fixture
 def server(machine: Machine, engine: Engine, prometheus_with: Callable[..., str], now: float) -> Iterator[Machine]:
     """Make a GPU server of a machine: Docker with alice's container, a driver, a Prometheus; and a clone to install."""
-    train = engine.run("--volume", "/home/alice/runs:/workspace", name="train", gpus="device=GPU-aaaa")
+    train = engine.run(name="train", gpus="device=GPU-aaaa")
     history = History(now, span="2h")
     for uuid in GPUS:
         history.gpu(uuid, 0).energy(uuid, 70)
     history.cpu(train, 0.001).network(train, 10)
     proxy = AgeProxy(engine.socket, machine.shared / "docker.sock")
     proxy.age(train, started="90m")
+    mount = {"Type": "bind", "Source": "/home/alice/runs", "Destination": "/workspace", "RW": True}
+    proxy.edit(train, lambda answer: answer["Mounts"].append(mount))  # a real one would make that folder here
     leave = shutil.ignore_patterns(".git", ".venv", ".*_cache", ".hypothesis", "__pycache__")
     shutil.copytree(REPOSITORY, machine.shared / "clone", ignore=leave)
     smi = write_nvidia_smi(machine.shared / "nvidia-smi", tuple(map(SmiGpu, GPUS)))
@@ -103,6 +105,7 @@ def test_ten_minutes_on_a_gpu_server(server: Machine) -> None:
     server.do("rm -rf /opt/ds01-policy")
     reader = Reader(server, "README.md")
     reader.read(section(document("README.md"), "## Ten minutes on a GPU server"))
+    assert "train  alice (student)" in server.do("ds01-policy preview")
     assert [line.split("ds01-policy ")[-1].split()[0] for line in reader.typed][-3:] == [
         "doctor",
         "selftest",
