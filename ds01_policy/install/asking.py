@@ -1,6 +1,7 @@
 """Asks Docker and systemd what a reload would do to the GPU containers that run.
 
-Owns these questions; each has a timeout. Judges nothing.
+Owns these questions, each with a timeout, and that an empty answer is that of the Docker whose containers systemd runs.
+Judges nothing.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from ds01_policy.observe.docker import EngineDocker
 from ds01_policy.observe.ports import SourceError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
     from ds01_policy.install.systemd import Systemd
     from ds01_policy.observe.ports import Json
@@ -26,14 +27,18 @@ def reload_facts(settings: DockerSettings, systemd: Systemd) -> ReloadFacts:
         with EngineDocker(settings.url, settings.timeout.total_seconds()) as docker:
             info = docker.about("/info")
             driver, runtime = str(info.get("CgroupDriver") or ""), str(info.get("DefaultRuntime") or "runc")
-            running = list(_with_gpus(docker, runtime))
+            scopes = systemd.active("docker-*.scope")  # first: what starts in between is in Docker's list
+            listed = docker.containers()
+            running = list(_with_gpus(docker, listed, runtime))
+        if strange := sorted(scopes - {f"docker-{entry.get('Id')}.scope" for entry in listed}):
+            return ReloadFacts(driver, error=f"systemd runs {strange[0]}, which the Docker at {settings.url} has not")
         return ReloadFacts(driver, [_scope(systemd, raw) for raw in running])
     except SourceError as error:
         return ReloadFacts(error=str(error))
 
 
-def _with_gpus(docker: EngineDocker, runtime: str) -> Iterator[Json]:
-    for entry in docker.containers():
+def _with_gpus(docker: EngineDocker, listed: Iterable[Json], runtime: str) -> Iterator[Json]:
+    for entry in listed:
         # Of a state that is not known a container may run: looked at too.
         if entry.get("State") in ("created", "exited", "dead", "removing"):
             continue

@@ -42,7 +42,14 @@ class Systemd:
 
     def loaded(self, pattern: str) -> frozenset[str]:
         """List the units in systemd's memory, without having it read any that is not there."""
-        told = self._run(_ASK, "list-units", "--all", "--full", "--plain", "--no-legend", pattern)
+        return self._listed("--all", pattern)
+
+    def active(self, pattern: str) -> frozenset[str]:
+        """List the units that run. One that failed stays in systemd's memory, and is none of them."""
+        return self._listed("--state=active", pattern)
+
+    def _listed(self, *which: str) -> frozenset[str]:
+        told = self._run(_ASK, "list-units", "--full", "--plain", "--no-legend", *which)
         return frozenset(line.split()[0] for line in told.splitlines() if line.split())
 
     def show(self, units: Sequence[str]) -> dict[str, Told]:

@@ -62,6 +62,8 @@ class Ladder:
         if "seen" not in self._proven and it is not None:
             yield self._seen(it)
         now = it.state.value if it is not None else "" if _unseen(report, self.container) else "gone"
+        if "seen" not in self._proven and now == "gone":
+            yield _failed("seen", "Docker has started it, and no longer lists it: somebody removed it")
         if "seen" in self._proven and now not in ("", State.RUNNING):
             yield _failed("stop", f"it is {now}, not through this selftest: it ended by itself, or somebody ended it")
         for problem in report.problems:

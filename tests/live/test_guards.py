@@ -138,11 +138,11 @@ def test_a_docker_that_lists_nothing_ends_no_spell(engine: Engine, proxy: AgePro
 
 @contextmanager
 def mounted(*arguments: str | Path) -> Iterator[None]:
-    subprocess.run(["mount", *map(str, arguments)], check=True, capture_output=True, timeout=10)
+    subprocess.run(["mount", *map(str, arguments)], check=True, capture_output=True, timeout=60)
     try:
         yield
     finally:
-        subprocess.run(["umount", "--lazy", str(arguments[-1])], check=True, capture_output=True, timeout=10)
+        subprocess.run(["umount", "--lazy", str(arguments[-1])], check=True, capture_output=True, timeout=60)
 
 
 @contextmanager
@@ -156,7 +156,7 @@ def garbage(state: Path) -> Iterator[None]:
 @contextmanager
 def read_only(path: Path) -> Iterator[None]:
     with mounted("--bind", path, path):
-        subprocess.run(["mount", "-o", "remount,bind,ro", str(path)], check=True, capture_output=True, timeout=10)
+        subprocess.run(["mount", "-o", "remount,bind,ro", str(path)], check=True, capture_output=True, timeout=60)
         yield
 
 
@@ -268,7 +268,7 @@ def test_a_prometheus_that_is_wrong_stops_nobody(
     server = faulty(prometheus_with(History(now, span="2h").gpu(GPUS[0], 0).cpu(idle, 0)))
 
     def told(url: str) -> Result:
-        return host(url, rules=IDLE_AT_ONCE, prometheus={"timeout": "1s"})("evaluate", "--json", timeout=30)
+        return host(url, rules=IDLE_AT_ONCE, prometheus={"timeout": "1s"})("evaluate", "--json", timeout=180)
 
     for ill, words in ILLS.items():
         server.clear_faults()

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import json
 
-from rig.machine import PROGRAM, Machine
+from rig.age_proxy import AgeProxy
+from rig.engine import Engine
+from rig.machine import PROGRAM, SHARED, Machine
 
 SETTINGS = "/etc/ds01-policy/settings.yaml"
 DROP_INS = "/etc/systemd/system/ds01-policy.service.d/50-settings.conf"
 METRICS = '/srv/100% "my" metrics'
+
+STRANGE = f"docker-{'ab' * 32}.scope"
 
 
 def shown(machine: Machine, unit: str, name: str) -> str:
@@ -90,6 +94,26 @@ def test_settings_that_units_follow(machine: Machine) -> None:
     assert "ledger.db" in machine.do("ls", "/srv/my state")
     assert "x.prom" in machine.do("ls", METRICS)
     machine.do("logrotate", "--debug", "/etc/logrotate.d/ds01-policy")
+
+
+def test_a_docker_that_is_not_this_hosts(machine: Machine, engine: Engine) -> None:
+    """It lists none of the containers that systemd runs: whether a reload harms them cannot be told."""
+    proxy = AgeProxy(engine.socket, machine.shared / "docker.sock")
+    machine.do(PROGRAM, "install")
+    text = machine.read(SETTINGS).replace("unix:///var/run/docker.sock", f"unix://{SHARED}/docker.sock")
+    machine.write(SETTINGS, text.replace("metrics_file: never", "metrics_file: /srv/m/x.prom"))
+    machine.do(f"systemd-run --quiet --scope --unit={STRANGE} sleep 600 >/dev/null 2>&1 &")
+    machine.wait(lambda: shown(machine, STRANGE, "ActiveState") == "active", "no scope")
+    before = reloads(machine)
+    ran = machine("ds01-policy", "install")
+    assert ran.rc == 1
+    said = " ".join(ran.err.split())
+    assert f"systemd runs {STRANGE}, which the Docker at unix://{SHARED}/docker.sock has not" in said
+    assert reloads(machine) == before
+    machine.do("systemctl", "stop", STRANGE)
+    machine.do("ds01-policy", "install")
+    assert reloads(machine) > before
+    proxy.close()
 
 
 def test_a_policy_that_was_there_first(machine: Machine) -> None:

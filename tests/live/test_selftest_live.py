@@ -35,7 +35,7 @@ def facts(engine: Engine, containers: list[str]) -> dict[str, Any]:
 
 def throwaway(engine: Engine) -> dict[str, Any]:
     """Wait for the selftest's container to run; its inspect."""
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 120
     while time.monotonic() < deadline:
         for entry in engine.api("GET", "/containers/json"):
             if entry["Names"][0].startswith(f"/{PREFIX}-"):
@@ -53,7 +53,7 @@ def files(folder: Path) -> dict[str, bytes]:
 
 
 def finished(process: subprocess.Popen[str]) -> Result:
-    stdout, stderr = process.communicate(timeout=60)
+    stdout, stderr = process.communicate(timeout=180)
     return Result(process.returncode, stdout, stderr, 0.0)
 
 

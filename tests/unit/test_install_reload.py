@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -90,8 +92,15 @@ def test_whose_file_has_changed() -> None:
 GPU = {"DeviceRequests": [{"Driver": "", "Count": -1, "DeviceIDs": None, "Capabilities": [["gpu"]]}], "Runtime": "runc"}
 
 
+@dataclass(frozen=True)
 class Knows(Systemd):
-    """A systemd that knows the devices of one scope, and fails for another."""
+    """A systemd that runs these scopes, knows the devices of one, and fails for another."""
+
+    runs: frozenset[str] = frozenset()
+
+    def active(self, pattern: str) -> frozenset[str]:
+        assert pattern == "docker-*.scope"
+        return self.runs
 
     def devices(self, scope: str) -> tuple[str, tuple[str, ...]] | None:
         if "ff" in scope:
@@ -111,9 +120,10 @@ def answers(*containers: tuple[dict[str, Any], str], driver: str = "systemd", ru
     return [respond(info), respond({"ApiVersion": "1.47", "MinAPIVersion": "1.24"}), respond(listed), *inspects]
 
 
-def asked(*scripted: Any) -> ReloadFacts:
+def asked(*scripted: Any, runs: Iterable[str] = ()) -> ReloadFacts:
+    systemd = Knows(frozenset(f"docker-{one * 32}.scope" for one in runs))
     with serving(*scripted) as server:
-        return reload_facts(DockerSettings(server.url.replace("http://", "tcp://"), timedelta(seconds=5)), Knows())
+        return reload_facts(DockerSettings(server.url.replace("http://", "tcp://"), timedelta(seconds=5)), systemd)
 
 
 def test_who_runs_with_gpus_and_what_systemd_knows() -> None:
@@ -135,6 +145,21 @@ def test_the_default_runtime_hands_gpus_over() -> None:
     wanting = container("aa", {}, ["NVIDIA_VISIBLE_DEVICES=all"])
     assert [one.container for one in asked(*answers((wanting, "running"), runtime="nvidia")).scopes] == ["c-aa"]
     assert asked(*answers((wanting, "running"))).scopes == []
+
+
+def test_a_docker_that_is_not_the_one_whose_containers_run() -> None:
+    """An empty list, of a second daemon say, is no proof that no GPU container runs."""
+    facts = asked(*answers(), runs=["aa"])
+    assert f"systemd runs docker-{'aa' * 32}.scope, which the Docker at tcp://" in facts.error
+    assert judge(facts).danger is Danger.MIGHT
+    assert judge(asked(*answers((container("bb", GPU), "running")), runs=["aa"])).danger is Danger.MIGHT
+
+
+def test_scopes_of_what_this_docker_lists() -> None:
+    """In whatever state: one may end in between."""
+    plain_one, over = (container("bb", {"Runtime": "runc"}), "running"), (container("cc", GPU), "exited")
+    assert judge(asked(*answers(), runs=[])).danger is Danger.NONE
+    assert judge(asked(*answers(plain_one, over), runs=["bb", "cc"])).danger is Danger.NONE
 
 
 @pytest.mark.parametrize(

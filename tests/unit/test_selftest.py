@@ -76,6 +76,12 @@ def disappears(host: SelftestHost) -> None:
     host.inspects.pop(OWN)
 
 
+def removed_at_once(host: SelftestHost) -> str:
+    through = host.started()
+    disappears(host)
+    return through
+
+
 def is_ended(host: SelftestHost) -> None:
     host.inspects[OWN]["State"] |= {"Status": "exited", "FinishedAt": "2026-03-02T12:00:02Z"}  # type: ignore[index]
 
@@ -116,6 +122,7 @@ def row(sentence: str, failed: str, said: str, **on: Any) -> Any:
         row("it is only said to be removed", "remove", "still lists it", remove_5e1f=outcome(Status.DONE, "")),
         row("the epilog fails", "epilog", "the driver hangs", epilog_5e1f=outcome(Status.FAILED, "the driver hangs")),
         row("the epilog does nothing", "epilog", "not known", epilog_5e1f=outcome(Status.NOOP, "not known")),
+        row("it disappears before the first tick", "seen", "somebody removed it", start=removed_at_once),
         row("it disappears", "stop", "it is gone, not through", wait_2=disappears),
         row("it ends by itself", "stop", "it is exited, not through", wait_2=is_ended),
         row("it is paused by somebody", "stop", "it is paused, not through", wait_2=paused),
@@ -130,7 +137,7 @@ def test_what_fails_is_said_and_cleared_up(on: dict[str, Callable[..., Any]], fa
     """The first step that fails is the last of the ladder, says why, and what to do."""
     host = SelftestHost({B: inspect(B, "train", 7)})
     for call, then in on.items():
-        host.on[call] = partial(then, host) if call.startswith("wait") else then
+        host.on[call] = partial(then, host) if call.startswith("wait") or then is removed_at_once else then
     course = host.run(timeout=timedelta(seconds=30))
     told = [step for step in course.failed if step.name != "others"]
     assert [step.name for step in told] == [failed]

@@ -78,7 +78,7 @@ class AgeProxy(Proxy):
         if found is None:
             super().vanish(request)
             return
-        deadline = time.monotonic() + 30
+        deadline = time.monotonic() + 120
         target = f"/containers/{found[1]}?force=1"
         while call(self.upstream, "DELETE", target)[0] != 404 and time.monotonic() < deadline:
             time.sleep(0.02)

@@ -38,7 +38,7 @@ class Daemon:
                 start_new_session=True,
             )
 
-    def wait_until(self, ready: Callable[[], bool], timeout_s: float = 30.0) -> None:
+    def wait_until(self, ready: Callable[[], bool], timeout_s: float = 120.0) -> None:
         """Poll `ready` until it is true. Raises NotReadyError."""
         deadline = time.monotonic() + timeout_s
         while True:
@@ -50,7 +50,7 @@ class Daemon:
                 raise NotReadyError(f"{self.name} was not ready after {timeout_s:g} s: {self.last_words()}")
             time.sleep(0.02)
 
-    def stop(self, timeout_s: float = 15.0, *, kill: bool = False) -> None:
+    def stop(self, timeout_s: float = 120.0, *, kill: bool = False) -> None:
         """End it, reap it. `kill` at once when what it leaves behind is thrown away anyway."""
         if kill:
             self.process.kill()

@@ -81,7 +81,7 @@ class Engine:
     def down(self) -> None:
         """Stop the daemon; without live restore its containers stop too. `up` brings it back."""
         if self._daemon is not None:
-            self._daemon.stop(timeout_s=30)
+            self._daemon.stop(timeout_s=120)
             self._daemon = None
 
     def stop(self) -> None:
@@ -94,7 +94,7 @@ class Engine:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
         for mount in reversed(self.mounts()):
-            subprocess.run(["umount", "--lazy", mount], check=False, capture_output=True, timeout=30)
+            subprocess.run(["umount", "--lazy", mount], check=False, capture_output=True, timeout=60)
         shutil.rmtree(self.base, ignore_errors=True)
 
     def processes(self) -> list[int]:
@@ -112,7 +112,7 @@ class Engine:
         fields = [line.split() for line in Path("/proc/self/mountinfo").read_text().splitlines()]
         return [field[4] for field in fields if field[4].startswith(f"{self.base}/")]
 
-    def cli(self, *args: str, stdin: bytes | None = None, timeout: float = 60.0) -> str:
+    def cli(self, *args: str, stdin: bytes | None = None, timeout: float = 180.0) -> str:
         """Run `docker ARGS` against this engine: its stdout, stripped. Raises EngineError."""
         done = self.docker(*args, stdin=stdin, timeout=timeout)
         if done.returncode:
@@ -120,7 +120,7 @@ class Engine:
         return done.stdout.decode().strip()
 
     def docker(
-        self, *args: str, stdin: bytes | None = None, timeout: float = 60.0
+        self, *args: str, stdin: bytes | None = None, timeout: float = 180.0
     ) -> subprocess.CompletedProcess[bytes]:
         """Run `docker ARGS` against this engine, however it ends."""
         env = {"PATH": self._path, "DOCKER_HOST": f"unix://{self.socket}", "DOCKER_CONFIG": str(self.base)}
@@ -189,7 +189,7 @@ class Engine:
         self.rm(*self.ids())
 
     def _remove(self, container: str) -> None:
-        deadline = time.monotonic() + 30
+        deadline = time.monotonic() + 120
         while True:  # 409: another removal is at it
             status, answer = call(self.socket, "DELETE", f"/containers/{container}?force=1&v=1")
             if status in {204, 404}:

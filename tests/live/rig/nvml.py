@@ -31,7 +31,7 @@ class Nvml:
         folder.mkdir()
         library = str(folder / "libnvidia-ml.so.1")
         flags = ("-std=c11", "-D_DEFAULT_SOURCE", "-shared", "-fPIC")
-        subprocess.run((compiler, *flags, str(SOURCE), "-o", library), check=True, timeout=60)
+        subprocess.run((compiler, *flags, str(SOURCE), "-o", library), check=True, timeout=180)
         return cls(folder)
 
     @property

@@ -56,7 +56,7 @@ class Prometheus:
         result = self.query(promql, at)
         return float(result[0]["value"][1]) if len(result) == 1 else None
 
-    def wait_for(self, promql: str, timeout_s: float = 30.0) -> list[dict[str, Any]]:
+    def wait_for(self, promql: str, timeout_s: float = 120.0) -> list[dict[str, Any]]:
         """Ask until there is an answer."""
         deadline = time.monotonic() + timeout_s
         while not (result := self.query(promql)):

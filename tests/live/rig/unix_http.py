@@ -23,7 +23,7 @@ class UnixConnection(http.client.HTTPConnection):
         self.sock.connect(str(self._path))
 
 
-def call(path: Path, method: str, target: str, body: Any = None, timeout: float = 60.0) -> tuple[int, Any]:
+def call(path: Path, method: str, target: str, body: Any = None, timeout: float = 180.0) -> tuple[int, Any]:
     """One request: status and decoded JSON (None where there is no body, text where it is not JSON)."""
     connection = UnixConnection(path, timeout)
     try:
