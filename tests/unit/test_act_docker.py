@@ -174,7 +174,7 @@ def fails(status: int, message: str = "boom\x1b[2J\u202e") -> Step:
 
 def hangs(engine: FakeEngine) -> None:
     """Answer only when the test is over."""
-    engine.released.wait(20)
+    engine.released.wait(60)
 
 
 def cut(_: FakeEngine) -> Answer:
@@ -459,7 +459,7 @@ def test_stop_that_never_ends(engine: FakeEngine) -> None:
     engine.play(ALWAYS, {"stop": [hangs]})
     begun = time.monotonic()
     status, words = hand(engine).stop(ID, timedelta(seconds=1), DECIDED)
-    assert time.monotonic() - begun < 5
+    assert time.monotonic() - begun < 30
     assert status is Status.FAILED
     assert "still running after the stop: Docker did not answer" in words
     assert engine.containers[0]["HostConfig"]["RestartPolicy"] == {"Name": "always", "MaximumRetryCount": 3}
@@ -675,7 +675,7 @@ def test_remove_that_hangs(engine: FakeEngine) -> None:
     engine.play(EXITED, {"remove": [hangs]})
     begun = time.monotonic()
     status, words = hand(engine).remove(ID, ENDED)
-    assert time.monotonic() - begun < 5
+    assert time.monotonic() - begun < 30
     assert status is Status.FAILED
     assert "still there (exited): Docker did not answer" in words
 
@@ -690,13 +690,16 @@ def test_removal_in_progress_for_ever(engine: FakeEngine) -> None:
 
 
 def test_threads_share_an_engine(engine: FakeEngine) -> None:
-    """Eight stops of half a second, side by side, take about half a second."""
+    """None of eight stops is answered before all have been asked for."""
     ids = [f"{number:064x}" for number in range(8)]
     engine.containers[:] = [container(id=one) for one in ids]
-    engine.script["stop"] = [takes(0.5)] * 8
-    shared = Engine(engine.url, timeout_s=5)
-    begun = time.monotonic()
+    all_of_them = threading.Barrier(8)
+
+    def stops(_: FakeEngine) -> None:
+        all_of_them.wait(30)
+
+    engine.script["stop"] = [stops] * 8
+    shared = Engine(engine.url, timeout_s=30)
     with ThreadPoolExecutor(8) as pool:
         results = list(pool.map(lambda one: shared.stop(one, GRACE, DECIDED), ids))
     assert results == [(Status.DONE, "exit code 137")] * 8
-    assert time.monotonic() - begun < 3
