@@ -10,6 +10,7 @@ from typing import Annotated, Literal
 
 import typer
 
+from ds01_policy import __version__
 from ds01_policy.cli.options import Options
 
 app = typer.Typer(
@@ -22,6 +23,12 @@ app = typer.Typer(
 )
 
 
+def _version(wanted: bool) -> None:  # noqa: FBT001  as typer calls it
+    if wanted:
+        typer.echo(f"ds01-policy {__version__}")
+        raise typer.Exit
+
+
 @app.callback()
 def options(
     context: typer.Context,
@@ -29,8 +36,12 @@ def options(
     replay: Annotated[Path | None, typer.Option(help="Read a recording, not this host.", metavar="DIR")] = None,
     *,
     verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Say more on stderr.")] = False,
+    version: Annotated[
+        bool, typer.Option("--version", help="Show the version and exit.", callback=_version, is_eager=True)
+    ] = False,
 ) -> None:
     """Hand the global options on."""
+    del version
     context.obj = Options(config, replay, verbose)
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
+import ds01_policy
 import ds01_policy.cli
 from ds01_policy.cli import HELP_COLUMNS
 from ds01_policy.cli.app import app
@@ -37,3 +38,9 @@ def test_the_written_help_is_what_typer_would_write(flag: str) -> None:
     written = (Path(ds01_policy.cli.__file__).parent / "help.txt").read_text(encoding="utf-8")
     shown = CliRunner().invoke(app, [flag], prog_name="ds01-policy", env={"COLUMNS": str(HELP_COLUMNS)}).output
     assert written == shown, f"ds01_policy/cli/help.txt is old; it should read:\n{shown}"
+
+
+def test_which_version_this_is() -> None:
+    """One line, and nothing else is done."""
+    ran = CliRunner().invoke(app, ["--version"])
+    assert (ran.exit_code, ran.output) == (0, f"ds01-policy {ds01_policy.__version__}\n")
