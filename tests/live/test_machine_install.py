@@ -111,6 +111,9 @@ def test_a_docker_that_is_not_this_hosts(machine: Machine, engine: Engine) -> No
     assert f"systemd runs {STRANGE}, which the Docker at unix://{SHARED}/docker.sock has not" in said
     assert reloads(machine) == before
     machine.do("systemctl", "stop", STRANGE)
+    # One that failed stays in systemd's memory, and runs nothing.
+    machine(f"systemd-run --quiet --scope --unit={STRANGE} --property=RuntimeMaxSec=1s sleep 600")
+    machine.wait(lambda: shown(machine, STRANGE, "ActiveState") == "failed", "it did not fail")
     machine.do("ds01-policy", "install")
     assert reloads(machine) > before
     proxy.close()

@@ -149,6 +149,23 @@ def test_what_fails_is_said_and_cleared_up(on: dict[str, Callable[..., Any]], fa
     assert not host.state_dirs or not host.state_dirs[0].exists()
 
 
+def test_one_that_cannot_be_looked_at_yet_is_waited_for() -> None:
+    """Docker lists it: nobody has removed it."""
+    host = SelftestHost()
+    hidden: list[Any] = []
+
+    def start() -> str:
+        through = host.started()
+        hidden.append(host.inspects[OWN])
+        unreadable(host)
+        return through
+
+    host.on |= {"start": start, "wait 1": lambda: host.inspects.update({OWN: hidden.pop()})}
+    course = host.run()
+    assert ended(course)["seen"] == "ok"
+    assert not course.failed
+
+
 def gets(host: SelftestHost, **request: Any) -> None:
     """Let Docker give it something else than was asked for."""
 
