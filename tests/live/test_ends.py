@@ -83,7 +83,7 @@ def watching(host: Cli) -> Iterator[Start]:
                 pipe.close()
 
 
-def until(true: Callable[[], bool], words: str, timeout_s: float = 120.0) -> None:
+def until(true: Callable[[], bool], words: str, timeout_s: float = 40.0) -> None:
     deadline = time.monotonic() + timeout_s
     while not true():
         assert time.monotonic() < deadline, words
@@ -129,7 +129,7 @@ def test_every_end_gets_one_epilog_however_many_follow(engine: Engine, host: Cli
     until(lambda: finished(host, *ids.values()), "an epilog is missing")
     engine.rm(ids["stopped"], ids["by-itself"], without)  # a removal after the end is no other end
     for tick in ticks:
-        stdout, stderr = tick.communicate(timeout=180)
+        stdout, stderr = tick.communicate(timeout=60)
         assert tick.returncode in (0, 5), stdout + stderr  # 5: they met
     last = host("evaluate", "--json")
     assert last.rc == 0, last.stdout + last.stderr

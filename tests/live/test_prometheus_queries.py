@@ -353,7 +353,7 @@ def test_a_query_that_takes_too_long_ends_in_time(server: str) -> None:
     began = time.monotonic()
     with pytest.raises(SourceDown, match=r"no whole answer|took too long"):
         asked(server, slow, timeout=timedelta(seconds=0.4))
-    assert time.monotonic() - began < 30
+    assert time.monotonic() - began < 1
 
 
 @pytest.mark.parametrize("kind", ["truncate", "lost", "status:503"])
@@ -373,13 +373,13 @@ def test_an_answer_in_the_middle_of_a_tick_that_never_comes(
     """The GPU was answered, CPU hangs: network is not asked for, and the tick goes on after one timeout."""
     proxy = faulty(server)
     proxy.fault("GET", "container_cpu", kind="hang", times=None)
-    source = LivePrometheus(PrometheusSettings(url=proxy.url, timeout=timedelta(seconds=3)))
+    source = LivePrometheus(PrometheusSettings(url=proxy.url, timeout=timedelta(seconds=0.5)))
     there = Host(shipped, proxy.url, now)
     began = time.monotonic()
     answers, problems, state = measure(
         shipped, dict.fromkeys(own_signals(shipped), WINDOWS), [there.container()], source, there.at
     )
-    assert time.monotonic() - began < 30
+    assert time.monotonic() - began < 2
     missing = {name: answer.missing for name, answer in answers.items()}
     assert missing == {
         "gpu_utilization": None,

@@ -58,7 +58,7 @@ def run(host: Cli, *args: str, admin: bool) -> tuple[int, str]:
     program = [sys.executable, "-m", "ds01_policy", "--config", str(host.config), *args]
     done = subprocess.run(
         [*alone, *bounded, *program],
-        capture_output=True, text=True, timeout=180, env=host.env, cwd=host.base, check=False,
+        capture_output=True, text=True, timeout=60, env=host.env, cwd=host.base, check=False,
     )  # fmt: skip
     assert done.stderr == ""
     return done.returncode, done.stdout

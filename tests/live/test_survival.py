@@ -129,7 +129,7 @@ def test_an_answer_that_never_comes_is_judged_by_looking(engine: Engine, proxy: 
         proxy.fault(method, about(ids[name], path), nth, kind)
     host_cli = host(rules=OVERTIME, docker={"timeout": "3s"})
 
-    told = clean(host_cli("evaluate", "--json", timeout=180), rc=1)
+    told = clean(host_cli("evaluate", "--json", timeout=90), rc=1)
     failed = "stop failed, remove withheld, epilog withheld"
     gone = ("stop-carried-out-unheard", "stop-answer-lost", "removal-answer-lost", "well")
     assert outcomes(told) == {
@@ -144,7 +144,7 @@ def test_an_answer_that_never_comes_is_judged_by_looking(engine: Engine, proxy: 
     assert set(engine.ids()) == set(ids.values()) - {ids[name] for name in gone}
 
     proxy.clear_faults()
-    after = clean(host_cli("evaluate", "--json", timeout=180))
+    after = clean(host_cli("evaluate", "--json", timeout=90))
     assert set(outcomes(after)) == {"stop-never-arrived", "no-reason-given", "stuck", "stuck-at-the-second-look"}
     assert engine.ids() == []
 
@@ -156,7 +156,7 @@ def test_files_that_cannot_be_looked_for_hold_a_run_up_only_so_long(
     names: dict[str, dict[str, Any]] = {f"c{number}": {} for number in range(5)}
     run_all(engine, proxy, names, "3h")
     proxy.fault("HEAD", "/archive", kind="hang", times=None)
-    told = clean(host(rules=OVERTIME, docker={"timeout": "3s"})("evaluate", "--json", timeout=180))
+    told = clean(host(rules=OVERTIME, docker={"timeout": "1s"})("evaluate", "--json", timeout=60))
     assert len(proxy.asked("HEAD", "/archive")) == 3
     assert {rule(told, name, "overtime")["verdict"] for name in names} == {"unknown"}
     assert problems(told)["docker_slow"] == "2 more keep-alive files were not looked for"
@@ -168,7 +168,7 @@ def test_a_driver_that_hangs_holds_nobody_up(engine: Engine, proxy: AgeProxy, ho
     run_all(engine, proxy, {"doomed": {}}, "3h")
     host_cli = host(rules=OVERTIME, gpu={"timeout": "1s"}, epilog={"timeout": "1s"})
     write_nvidia_smi(host_cli.base / "nvidia-smi", [], hang_s=300)
-    told = clean(host_cli("evaluate", "--json", timeout=180), rc=1)
+    told = clean(host_cli("evaluate", "--json", timeout=60), rc=1)
     assert told["sources"]["gpu"]["up"] is False
     assert "could not be listed" in problems(told)["gpu_down"]
     assert outcomes(told) == {"doomed": "stop done, remove done, epilog failed"}
@@ -180,7 +180,7 @@ def test_a_docker_that_cannot_be_observed_ends_the_run(engine: Engine, proxy: Ag
     """Without a list of containers nothing is known: exit code 3 in time, and nothing was done."""
     del engine
     proxy.fault("GET", LIST, kind=kind, times=None)
-    told = clean(host(rules=OVERTIME, docker={"timeout": "1s"})("evaluate", "--json", timeout=180), rc=3)
+    told = clean(host(rules=OVERTIME, docker={"timeout": "1s"})("evaluate", "--json", timeout=30), rc=3)
     assert told["sources"]["docker"]["up"] is False
     assert problems(told).keys() == {"docker_down"}
     assert {one.method for one in proxy.requests} == {"GET"}
@@ -225,7 +225,7 @@ def killed_at(host_cli: Cli, proxy: AgeProxy, method: str, path: str, nth: int, 
     with host_cli.start("evaluate", "--json") as victim:
         victims.append(victim)
         begun.set()
-        stdout, stderr = victim.communicate(timeout=180)
+        stdout, stderr = victim.communicate(timeout=60)
     assert fault.fired.wait(5), f"{method} {path} ({nth}) was never called:\n{stdout}{stderr}"
     assert victim.returncode == -signal.SIGKILL
     proxy.clear_faults()
@@ -310,7 +310,7 @@ def test_two_runs_never_meet(engine: Engine, proxy: AgeProxy, host: Host) -> Non
 
     proxy.fault("POST", about(doomed, "/stop"), action=second_run)
     with host_cli.start("evaluate", "--json") as first:
-        stdout, stderr = first.communicate(timeout=180)
+        stdout, stderr = first.communicate(timeout=60)
     assert first.returncode == 0, stderr
     assert outcomes(json.loads(stdout)) == {"doomed": STOPPED_AND_REMOVED}
     ((second, requests),) = seconds
@@ -343,7 +343,7 @@ def test_what_was_stopped_stays_down_when_docker_restarts(engine: Engine, proxy:
     assert plan(clean(host_cli("evaluate", "--json"))) == {}
 
 
-def until(true: Callable[[], bool], timeout_s: float = 120.0) -> None:
+def until(true: Callable[[], bool], timeout_s: float = 30.0) -> None:
     deadline = time.monotonic() + timeout_s
     while not true():
         assert time.monotonic() < deadline, "it never came to that"

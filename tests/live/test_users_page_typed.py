@@ -38,7 +38,7 @@ def test_the_users_page(engine: Engine, tmp_path: Path) -> None:
             capture_output=True,
             text=True,
             check=False,
-            timeout=180,
+            timeout=60,
         )
         assert ran.returncode == 0, f"{PAGE}:{command.line}: $ {command.text}\n{ran.stdout}{ran.stderr}"
         said.append(command.text.split()[0:2])

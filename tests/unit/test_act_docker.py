@@ -459,7 +459,7 @@ def test_stop_that_never_ends(engine: FakeEngine) -> None:
     engine.play(ALWAYS, {"stop": [hangs]})
     begun = time.monotonic()
     status, words = hand(engine).stop(ID, timedelta(seconds=1), DECIDED)
-    assert time.monotonic() - begun < 30
+    assert time.monotonic() - begun < 5
     assert status is Status.FAILED
     assert "still running after the stop: Docker did not answer" in words
     assert engine.containers[0]["HostConfig"]["RestartPolicy"] == {"Name": "always", "MaximumRetryCount": 3}
@@ -675,7 +675,7 @@ def test_remove_that_hangs(engine: FakeEngine) -> None:
     engine.play(EXITED, {"remove": [hangs]})
     begun = time.monotonic()
     status, words = hand(engine).remove(ID, ENDED)
-    assert time.monotonic() - begun < 30
+    assert time.monotonic() - begun < 5
     assert status is Status.FAILED
     assert "still there (exited): Docker did not answer" in words
 

@@ -17,8 +17,7 @@ from ds01_policy.observe.bounded import Finished, NotInstalled, run
 from ds01_policy.observe.ports import SourceError
 
 SHORT = timedelta(seconds=0.4)
-LONG = timedelta(seconds=60)
-IN_TIME_S = 30  # far below how long anything here hangs
+LONG = timedelta(seconds=20)
 
 
 def script(directory: Path, body: str) -> str:
@@ -104,7 +103,7 @@ def test_what_hangs_is_killed_in_time(tmp_path: Path, body: str) -> None:
     begin = time.monotonic()
     with pytest.raises(SourceError, match="prog did not answer within 0s and was killed"):
         ask(script(tmp_path, f"echo $$ > {tmp_path}/pid\n{body}"), timeout=SHORT)
-    assert time.monotonic() - begin < IN_TIME_S
+    assert time.monotonic() - begin < SHORT.total_seconds() + bounded.LAST_WAIT_S
     group = int((tmp_path / "pid").read_text())
     gone = time.monotonic() + 5
     while time.monotonic() < gone:  # a killed grandchild is reaped by init, a moment later
@@ -133,8 +132,8 @@ def test_a_child_that_left_the_session_is_not_waited_for(tmp_path: Path) -> None
     """A descendant beyond reach that holds the pipe costs no more than the timeout."""
     begin = time.monotonic()
     with pytest.raises(SourceError, match="did not answer within"):
-        ask(script(tmp_path, f"setsid sleep 60 & echo $! > {tmp_path}/pid"), timeout=SHORT)
-    assert time.monotonic() - begin < IN_TIME_S
+        ask(script(tmp_path, f"setsid sleep 30 & echo $! > {tmp_path}/pid"), timeout=SHORT)
+    assert time.monotonic() - begin < SHORT.total_seconds() + bounded.LAST_WAIT_S
     os.kill(int((tmp_path / "pid").read_text()), signal.SIGKILL)
 
 
@@ -144,7 +143,7 @@ def test_what_cannot_be_killed_is_given_up(tmp_path: Path) -> None:
     begin = time.monotonic()
     with pytest.raises(SourceError, match=r"cannot be killed \(pid [0-9]+\): look for NVRM and Xid in dmesg"):
         ask(script(tmp_path, "exec sleep 60"), timeout=SHORT)
-    assert time.monotonic() - begin < IN_TIME_S
+    assert time.monotonic() - begin < SHORT.total_seconds() + 1
 
 
 @pytest.mark.usefixtures("unkillable")
@@ -169,7 +168,7 @@ def test_a_flood_of_output_is_cut_short(tmp_path: Path, monkeypatch: pytest.Monk
     begin = time.monotonic()
     with pytest.raises(SourceError, match="prog printed more than 1 MiB and was stopped"):
         ask(script(tmp_path, "exec yes"))
-    assert time.monotonic() - begin < IN_TIME_S
+    assert time.monotonic() - begin < 10
 
 
 def test_a_flood_of_errors_is_read_and_dropped(tmp_path: Path) -> None:

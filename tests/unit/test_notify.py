@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import select
 import sys
-import threading
 import time
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -91,12 +90,10 @@ def test_nobody_at_a_terminal(host: Host, owner: str, detail: str) -> None:
 
 def test_a_user_database_that_hangs(host: Host) -> None:
     """Looking a user up can be a network away: it is given up in time."""
-    over = threading.Event()
-    hanging = replace(host.notifier("tty", timeout_s=0.3), uid_of=lambda _: over.wait(60) or None)
+    hanging = replace(host.notifier("tty", timeout_s=0.3), uid_of=lambda _: time.sleep(3))
     begun = time.monotonic()
     assert hanging.warn(WARN) == Delivery(delivered=False, attempted=True, detail="tty: not done after 0.3 s")
-    assert time.monotonic() - begun < 30
-    over.set()
+    assert time.monotonic() - begun < 2
 
 
 @pytest.mark.parametrize("user", ["", "no such user here", "a\0b", "\ud800", "x" * 10_000])
@@ -125,9 +122,9 @@ def test_wall_gets_the_text_by_stdin(host: Host) -> None:
     ("program", "words"),
     [
         pytest.param("sys.exit(3)", "failed with exit status 3", id="it fails, reading nothing"),
-        pytest.param("time.sleep(60)", "not done after 0.5 s", id="it hangs"),
+        pytest.param("time.sleep(20)", "not done after 0.5 s", id="it hangs"),
         pytest.param(
-            "import signal; signal.signal(15, signal.SIG_IGN); time.sleep(60)", "not done", id="it is stubborn"
+            "import signal; signal.signal(15, signal.SIG_IGN); time.sleep(20)", "not done", id="it is stubborn"
         ),
         pytest.param("os.close(0); time.sleep(0.1)", "sent", id="it closes its input"),
     ],
@@ -136,17 +133,17 @@ def test_wall_that_misbehaves(host: Host, program: str, words: str) -> None:
     """However wall fails, it is an attempt, in words and in bounded time."""
     host.program("wall", program)
     begun = time.monotonic()
-    delivery = host.notifier("wall", timeout_s=0.5 if "sleep(60)" in program else 15).warn(WARN)
-    assert time.monotonic() - begun < 30
+    delivery = host.notifier("wall", timeout_s=0.5 if "sleep(20)" in program else 15).warn(WARN)
+    assert time.monotonic() - begun < 10
     assert (delivery.delivered, delivery.attempted) == (False, True)
     assert words in delivery.detail
 
 
-@pytest.mark.parametrize("ending", ["time.sleep(60)", "sys.exit(0)"], ids=["hangs itself", "is done itself"])
+@pytest.mark.parametrize("ending", ["time.sleep(20)", "sys.exit(0)"], ids=["hangs itself", "is done itself"])
 def test_wall_leaves_no_children(host: Host, ending: str) -> None:
     """Wall leaves a child behind for each terminal that is stopped, up to five minutes: they are killed."""
     host.program(
-        "wall", f"child = os.fork()\nif not child: time.sleep(60)\nopen(here + '/c', 'w').write(str(child))\n{ending}"
+        "wall", f"child = os.fork()\nif not child: time.sleep(20)\nopen(here + '/c', 'w').write(str(child))\n{ending}"
     )
     host.notifier("wall", timeout_s=2 if "sleep" in ending else 15).warn(WARN)
     child = int(host.read("c"))
@@ -219,7 +216,7 @@ def test_apprise_delivers(apprise: Host, capfd: pytest.CaptureFixture[str]) -> N
         pytest.param("raise RuntimeError(self.url)", "not accepted", id="apprise raises, with the URL in its words"),
         pytest.param("sys.exit(self.url)", "not accepted", id="apprise ends the process"),
         pytest.param("os.kill(os.getpid(), 9)", "not accepted", id="apprise crashes"),
-        pytest.param("time.sleep(60)", "not done after 1 s", id="the service hangs"),
+        pytest.param("time.sleep(20)", "not done after 1 s", id="the service hangs"),
     ],
 )
 def test_apprise_that_fails(apprise: Host, notify: str, words: str, capfd: pytest.CaptureFixture[str]) -> None:
@@ -227,7 +224,7 @@ def test_apprise_that_fails(apprise: Host, notify: str, words: str, capfd: pytes
     _behaves(apprise, notify)
     begun = time.monotonic()
     delivery = apprise.notifier(URL, timeout_s=1 if "sleep" in notify else 20).warn(WARN)
-    assert time.monotonic() - begun < 30
+    assert time.monotonic() - begun < 15
     assert delivery == Delivery(delivered=False, attempted=True, detail=f"jsons://…: {words}")
     assert not [secret for secret in SECRETS if secret in str(capfd.readouterr())]
 
@@ -266,7 +263,7 @@ def test_apprise_does_not_see_our_modules(apprise: Host) -> None:
 
 def test_every_channel_is_tried(apprise: Host) -> None:
     """One that hangs or fails keeps no other from being tried; one that reached somebody is enough."""
-    apprise.program("wall", "time.sleep(60)")
+    apprise.program("wall", "time.sleep(20)")
     delivery = apprise.notifier("wall", "tty", "bogus://x", URL, timeout_s=4).warn(WARN)
     assert delivery == Delivery(
         delivered=True,

@@ -476,7 +476,7 @@ def test_a_long_hostile_name_is_read_in_no_time() -> None:
     ):
         begin = time.monotonic()
         parse_query(two_gpus(piece * (2**18 // len(piece))))
-        assert time.monotonic() - begin < 30, piece
+        assert time.monotonic() - begin < 2, piece
 
 
 # ── both together ────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -707,7 +707,7 @@ def test_a_command_that_hangs_is_killed(tmp_path: Path, hangs: str) -> None:
     begin = time.monotonic()
     with pytest.raises(SourceError, match=rf"nvidia-smi {hangs}.* did not answer within 0s and was killed"):
         inventory(command, timedelta(seconds=0.5))
-    assert time.monotonic() - begin < 30
+    assert time.monotonic() - begin < 3
 
 
 def test_a_command_that_floods_is_stopped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -199,7 +199,7 @@ def test_a_hang_ends_at_the_deadline(script: Script, call: str) -> None:
     begin = time.monotonic()
     with pytest.raises(SourceError, match="NVML did not answer within 0s and was killed"):
         nvml.inventory(timedelta(seconds=0.8))
-    assert time.monotonic() - begin < 30
+    assert time.monotonic() - begin < 0.8 + bounded.LAST_WAIT_S
 
 
 def test_what_the_library_prints_does_not_get_into_the_answer(script: Script) -> None:

@@ -266,7 +266,7 @@ def test_a_hanging_engine_costs_the_timeout_and_no_more(engine: FakeEngine, slow
         began = time.monotonic()
         with pytest.raises(SourceError, match=r"no whole answer to GET .* within 0.3 s"):
             docker.inspect(ID)
-        assert 0.25 < time.monotonic() - began < 30
+        assert 0.25 < time.monotonic() - began < 3.5
         assert docker.inspect(ID) == {"Id": ID}
 
 

@@ -85,7 +85,7 @@ def test_stopped_terminal_does_not_hang(pty: Pty) -> None:
     termios.tcflow(pty.slave, termios.TCOOFF)
     begun = time.monotonic()
     assert write(DEV, pty.line, ME, TEXT) == "stopped or full"
-    assert time.monotonic() - begun < 30
+    assert time.monotonic() - begun < 1
     termios.tcflow(pty.slave, termios.TCOON)
 
 
@@ -93,7 +93,7 @@ def test_terminal_that_nobody_reads_does_not_hang(pty: Pty) -> None:
     """A full buffer takes part of the text, then nothing; neither counts as delivered, neither waits."""
     begun = time.monotonic()
     results = [write(DEV, pty.line, ME, "x" * 400 + "\n" + "y" * 400) for _ in range(60)]
-    assert time.monotonic() - begun < 30
+    assert time.monotonic() - begun < 2
     assert results[0] == ""
     assert results[-1] == "stopped or full"
     assert any(result.startswith("took ") for result in results)
@@ -220,7 +220,7 @@ def test_name_longer_than_utmp_holds(tmp_path: Path) -> None:
     "loginctl",
     [
         pytest.param(None, id="it is not installed"),
-        pytest.param("time.sleep(60)", id="it hangs"),
+        pytest.param("time.sleep(20)", id="it hangs"),
         pytest.param("sys.exit('not booted with systemd')", id="it fails"),
         pytest.param("print('SESSION UID USER')", id="it prints a table"),
         pytest.param("print('{\"a\": 1}')", id="it prints something else"),
@@ -233,7 +233,7 @@ def test_logind_is_optional(tmp_path: Path, loginctl: str | None) -> None:
     host = places(tmp_path, utmp=record("alice", "pts/0"), loginctl=loginctl)
     begun = time.monotonic()
     assert host.of("alice", 1000) == ["pts/0"]
-    assert time.monotonic() - begun < 30
+    assert time.monotonic() - begun < 5
 
 
 @pytest.mark.parametrize("kind", ["nothing", "a directory", "a fifo", "an empty file"])
@@ -257,7 +257,7 @@ def test_utmp_is_read_up_to_a_bound(tmp_path: Path) -> None:
         file.truncate(10**12)
     begun = time.monotonic()
     assert host.of("alice", 1000) == []
-    assert time.monotonic() - begun < 30
+    assert time.monotonic() - begun < 2
 
 
 def test_tell_writes_to_each_own_terminal(tmp_path: Path, pty: Pty) -> None:

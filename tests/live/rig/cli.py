@@ -92,7 +92,7 @@ class Cli:
             cwd=self.base,
         )
 
-    def __call__(self, *args: str, timeout: float = 180.0, env: Mapping[str, str] | None = None) -> Result:
+    def __call__(self, *args: str, timeout: float = 60.0, env: Mapping[str, str] | None = None) -> Result:
         """Run it to its end. Raises TimeoutExpired, and kills it, when it takes longer than `timeout` seconds."""
         began = time.monotonic()
         with self.start(*args, env=env) as process:

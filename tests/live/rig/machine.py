@@ -66,13 +66,13 @@ class Machine:
         self.id = container
         self.shared = shared
 
-    def __call__(self, *command: str, stdin: str = "", timeout: float = 180.0) -> Ran:
+    def __call__(self, *command: str, stdin: str = "", timeout: float = 60.0) -> Ran:
         """Run a command: one word is a line of shell. Raises subprocess.TimeoutExpired."""
         argv = ["sh", "-c", command[0]] if len(command) == 1 else list(command)
         done = self.engine.docker("exec", "--interactive", self.id, *argv, stdin=stdin.encode(), timeout=timeout)
         return Ran(done.returncode, done.stdout.decode(errors="replace"), done.stderr.decode(errors="replace"))
 
-    def do(self, *command: str, stdin: str = "", timeout: float = 180.0) -> str:
+    def do(self, *command: str, stdin: str = "", timeout: float = 60.0) -> str:
         """Run a command that must succeed: its stdout, stripped."""
         ran = self(*command, stdin=stdin, timeout=timeout)
         assert ran.rc == 0, f"{shlex.join(command)} ended with {ran.rc}:\n{ran.out}{ran.err}"
@@ -96,7 +96,7 @@ class Machine:
         raw = self.do("journalctl", "--output=json", "--all", f"--unit={unit}")
         return [_entry(json.loads(line)) for line in raw.splitlines()]
 
-    def wait(self, true: Callable[[], object], words: str, timeout_s: float = 120.0) -> None:
+    def wait(self, true: Callable[[], object], words: str, timeout_s: float = 40.0) -> None:
         """Poll until it is true; then fail with words and the end of the journal."""
         deadline = time.monotonic() + timeout_s
         while not true():
@@ -155,7 +155,7 @@ def booted(engine: Engine, image: str, house: Path) -> Iterator[Machine]:
             machine.stop()
 
 
-def _wait_until_up(machine: Machine, timeout_s: float = 120.0) -> None:
+def _wait_until_up(machine: Machine, timeout_s: float = 60.0) -> None:
     deadline = time.monotonic() + timeout_s
     while (state := machine("systemctl", "is-system-running").out.strip()) != "running":
         if time.monotonic() > deadline or state == "degraded":

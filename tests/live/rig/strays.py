@@ -33,7 +33,7 @@ class Stray:
         """Whether it has not ended."""
         return self._reaper.is_alive()
 
-    def ended_by(self, timeout_s: float = 120) -> int:
+    def ended_by(self, timeout_s: float = 20) -> int:
         """Wait for its end: the signal that ended it."""
         self._reaper.join(timeout_s)
         assert not self._reaper.is_alive(), f"process {self.pid} still lives"
@@ -71,7 +71,7 @@ def move(stray: Stray, folder: Path) -> None:
 
 
 def _remove(folder: Path) -> None:
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + 10
     while folder.exists():
         try:
             folder.rmdir()
