@@ -31,7 +31,9 @@ def reload_facts(settings: DockerSettings, systemd: Systemd) -> ReloadFacts:
             listed = docker.containers()
             running = list(_with_gpus(docker, listed, runtime))
         if strange := sorted(scopes - {f"docker-{entry.get('Id')}.scope" for entry in listed}):
-            return ReloadFacts(driver, error=f"systemd runs {strange[0]}, which the Docker at {settings.url} has not")
+            short = strange[0].removeprefix("docker-")[:12]
+            here = f"the Docker at {settings.url} has not: is docker.url in settings.yaml the right one?"
+            return ReloadFacts(driver, error=f"systemd runs container {short}, which {here}")
         return ReloadFacts(driver, [_scope(systemd, raw) for raw in running])
     except SourceError as error:
         return ReloadFacts(error=str(error))

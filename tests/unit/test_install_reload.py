@@ -150,7 +150,7 @@ def test_the_default_runtime_hands_gpus_over() -> None:
 def test_a_docker_that_is_not_the_one_whose_containers_run() -> None:
     """An empty list, of a second daemon say, is no proof that no GPU container runs."""
     facts = asked(*answers(), runs=["aa"])
-    assert f"systemd runs docker-{'aa' * 32}.scope, which the Docker at tcp://" in facts.error
+    assert f"systemd runs container {'aa' * 6}, which the Docker at tcp://" in facts.error
     assert judge(facts).danger is Danger.MIGHT
     assert judge(asked(*answers((container("bb", GPU), "running")), runs=["aa"])).danger is Danger.MIGHT
 
