@@ -14,7 +14,7 @@ A = "GPU-aaaa"
 @pytest.mark.parametrize("mode", ["observe", "enforce"])
 def test_a_bare_metal_process_is_listed_and_a_containers_is_not(engine: Engine, cli: Cli, mode: str) -> None:
     """The driver lists both; whatever the mode, nothing is done about the one that nobody's container owns."""
-    bare = Stray("exec sleep 100000")
+    bare = Stray()
     try:
         container = engine.run(name="train", gpus=f"device={A}")
         inside = engine.inspect(container)["State"]["Pid"]

@@ -8,7 +8,6 @@ import signal
 import sqlite3
 import subprocess
 import threading
-import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import closing
@@ -19,6 +18,7 @@ from rig.cli import Cli
 from rig.engine import OBEDIENT, Engine
 from rig.host import GPUS, LIMITS, OVERTIME
 from rig.nvidia_smi import SmiGpu, write_nvidia_smi
+from rig.waiting import until
 
 FOLLOWING = "following Docker's events"
 
@@ -81,13 +81,6 @@ def watching(host: Cli) -> Iterator[Start]:
         for pipe in (one.process.stdout, one.process.stderr):
             if pipe is not None:
                 pipe.close()
-
-
-def until(true: Callable[[], bool], words: str, timeout_s: float = 40.0) -> None:
-    deadline = time.monotonic() + timeout_s
-    while not true():
-        assert time.monotonic() < deadline, words
-        time.sleep(0.05)
 
 
 def epilogs(cli: Cli) -> dict[str, tuple[str | None, int]]:

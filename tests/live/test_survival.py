@@ -20,6 +20,7 @@ from rig.cli import Cli, Result
 from rig.engine import OBEDIENT, Engine
 from rig.host import OVERTIME, Host, about, audit, details, outcomes, plan, problems, rule, run_all, script
 from rig.nvidia_smi import write_nvidia_smi
+from rig.waiting import until
 
 ALWAYS = {"flags": ["--restart=always"]}
 STOPPED_AND_REMOVED = "stop done, remove done, epilog done"
@@ -247,15 +248,15 @@ def test_killed_at_any_call_it_is_finished_by_the_next_run(engine: Engine, proxy
     killed_at(host_cli, proxy, "POST", about(doomed, "/update"), 1, passed=False)
     assert engine.inspect(doomed)["HostConfig"]["RestartPolicy"]["Name"] == "always"
     killed_at(host_cli, proxy, "POST", about(doomed, "/update"), 1, passed=True)
-    until(lambda: engine.inspect(doomed)["HostConfig"]["RestartPolicy"]["Name"] == "no")
+    until(lambda: engine.inspect(doomed)["HostConfig"]["RestartPolicy"]["Name"] == "no", "it still restarts", 30)
     killed_at(host_cli, proxy, "POST", about(doomed, "/stop"), 1, passed=False)
     assert engine.state(doomed) == "running"
     killed_at(host_cli, proxy, "POST", about(doomed, "/stop"), 1, passed=True)
-    until(lambda: engine.state(doomed) == "exited")
+    until(lambda: engine.state(doomed) == "exited", "it was not stopped", 30)
     proxy.age(doomed, started="110m", finished="40m")
     killed_at(host_cli, proxy, "DELETE", about(doomed, ""), 1, passed=False)
     killed_at(host_cli, proxy, "DELETE", about(doomed, ""), 1, passed=True)
-    until(lambda: engine.state(doomed) == "gone")
+    until(lambda: engine.state(doomed) == "gone", "it was not removed", 30)
 
     last = clean(host_cli("evaluate", "--json"))
     assert last["outcomes"] == []
@@ -341,13 +342,6 @@ def test_what_was_stopped_stays_down_when_docker_restarts(engine: Engine, proxy:
     }
     assert engine.inspect(ids["always"])["HostConfig"]["RestartPolicy"]["Name"] == "no"
     assert plan(clean(host_cli("evaluate", "--json"))) == {}
-
-
-def until(true: Callable[[], bool], timeout_s: float = 30.0) -> None:
-    deadline = time.monotonic() + timeout_s
-    while not true():
-        assert time.monotonic() < deadline, "it never came to that"
-        time.sleep(0.05)
 
 
 def happening(engine: Engine, since: float) -> list[str]:

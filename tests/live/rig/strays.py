@@ -6,6 +6,8 @@ An engine kills everything in a container's cgroup when it removes it; what a dr
 from __future__ import annotations
 
 import contextlib
+import os
+import signal
 import subprocess
 import threading
 import time
@@ -13,6 +15,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from rig import parts
+from rig.waiting import until
+
+COMMAND = "sleep"
 
 _ROOT = Path("/sys/fs/cgroup")
 # Without Docker's own: an engine would find its container's cgroup there. Any hierarchy names it.
@@ -20,13 +25,21 @@ _HIERARCHIES = ("pids", "cpuacct", "cpu,cpuacct", "systemd")
 
 
 class Stray:
-    """A real process. Whoever ends it, it is reaped at once, and its number is free again."""
+    """A real process, and one alone. Whoever ends it, it is reaped at once, and its number is free again.
 
-    def __init__(self, code: str = "sleep 100000") -> None:
-        self._process = subprocess.Popen(["sh", "-c", code], stdin=subprocess.DEVNULL)
+    `before` is what a shell does before it becomes that process: `trap '' TERM` makes one that is deaf.
+    """
+
+    def __init__(self, before: str = ":") -> None:
+        # exec, and waited for: a shell that starts a child would leave it in the cgroup, or out of it, by chance.
+        self._process = subprocess.Popen(["sh", "-c", f"{before}; exec {COMMAND} 100000"], stdin=subprocess.DEVNULL)
         self.pid = self._process.pid
         self._reaper = threading.Thread(target=self._process.wait, daemon=True)
         self._reaper.start()
+        until(self._is_itself, "a stray that has become what it is")
+
+    def _is_itself(self) -> bool:
+        return Path(f"/proc/{self.pid}/comm").read_text().strip() == COMMAND
 
     @property
     def lives(self) -> bool:
@@ -71,9 +84,12 @@ def move(stray: Stray, folder: Path) -> None:
 
 
 def _remove(folder: Path) -> None:
+    """Remove a cgroup, with what a test that failed has left in it: the failure is what is to be read."""
     deadline = time.monotonic() + 10
     while folder.exists():
         try:
+            for pid in (folder / "cgroup.procs").read_text().split():
+                os.kill(int(pid), signal.SIGKILL)
             folder.rmdir()
         except OSError:
             if time.monotonic() > deadline:
