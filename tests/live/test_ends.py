@@ -11,6 +11,7 @@ import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import closing
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -21,6 +22,7 @@ from rig.nvidia_smi import SmiGpu, write_nvidia_smi
 from rig.waiting import until
 
 FOLLOWING = "following Docker's events"
+WAITS = ("sh", "-c", "until [ -e /gate/open ]; do sleep 0.1; done")  # ends by itself, when it is let
 
 
 class Watching:
@@ -97,6 +99,13 @@ def finished(cli: Cli, *containers: str) -> bool:
     return all(found.get(container, (None, 0))[0] is not None for container in containers)
 
 
+def remembered(cli: Cli, *containers: str) -> bool:
+    """Tell whether what each of them holds is written down: what goes before that is owed nothing."""
+    with closing(sqlite3.connect(cli.state / "ledger.db", timeout=10)) as connection:
+        known = {row[0] for row in connection.execute("SELECT container FROM inventory")}
+    return known >= set(containers)
+
+
 def logged(cli: Cli, kind: str) -> list[dict[str, Any]]:
     """Read the audit log's lines about epilogs."""
     path = cli.state / "audit.jsonl"
@@ -104,18 +113,23 @@ def logged(cli: Cli, kind: str) -> list[dict[str, Any]]:
     return [line for line in lines if line["kind"] == kind and line.get("action") == "epilog"]
 
 
-def test_every_end_gets_one_epilog_however_many_follow(engine: Engine, host: Cli, watching: Start) -> None:
+def test_every_end_gets_one_epilog_however_many_follow(
+    engine: Engine, host: Cli, watching: Start, tmp_path: Path
+) -> None:
     """By itself, stopped, removed, removing itself; two watches and ticks at once. One without a GPU gets none."""
     watches = [watching(), watching()]
+    gate = f"--volume={tmp_path}:/gate:ro"
     before = engine.run(gpus=f"device={GPUS[0]}", name="stopped", command=OBEDIENT)
     ids = {
         "stopped": before,
-        "by-itself": engine.run(gpus=f"device={GPUS[1]}", name="by-itself", command=("sleep", "1")),
+        "by-itself": engine.run(gate, gpus=f"device={GPUS[1]}", name="by-itself", command=WAITS),
         "removed": engine.run(gpus=f"device={GPUS[2]}", name="removed"),
-        "removes-itself": engine.run("--rm", gpus=f"device={GPUS[3]}", name="removes-itself", command=("sleep", "1")),
+        "removes-itself": engine.run("--rm", gate, gpus=f"device={GPUS[3]}", name="removes-itself", command=WAITS),
     }
     without = engine.run(name="without", command=("true",))
+    until(lambda: remembered(host, *ids.values()), "they were not remembered")
     ticks = [host.start("evaluate", "--json") for _ in range(2)]
+    (tmp_path / "open").touch()
     engine.cli("stop", "--time", "5", ids["stopped"])
     engine.cli("rm", "--force", ids["removed"])
     ticks.append(host.start("evaluate", "--json"))
@@ -157,7 +171,7 @@ def test_what_a_rule_ends_gets_one_epilog_too(engine: Engine, host: Cli, watchin
     assert f"{GPUS[0]}" in decided["detail"]
 
 
-def test_a_restart_of_docker_is_outlived(engine: Engine, host: Cli, watching: Start) -> None:
+def test_a_restart_of_docker_is_outlived(engine: Engine, host: Cli, watching: Start, tmp_path: Path) -> None:
     """What ran ends with the daemon and is seen to; what comes after the restart is followed as before."""
     watch = watching()
     ran = engine.run(gpus=f"device={GPUS[0]}", name="ran", command=OBEDIENT)
@@ -166,8 +180,12 @@ def test_a_restart_of_docker_is_outlived(engine: Engine, host: Cli, watching: St
     until(lambda: len(watch.told) >= 2, "the loss was not told")
     engine.up()
     watch.follows(2)
-    after = engine.run("--rm", gpus=f"device={GPUS[1]}", name="after", command=("sleep", "0.5"))
-    until(lambda: finished(host, ran, after), "an epilog is missing")
+    until(lambda: finished(host, ran), "the epilog of what ran is missing")
+    gate = f"--volume={tmp_path}:/gate:ro"
+    after = engine.run("--rm", gate, gpus=f"device={GPUS[1]}", name="after", command=WAITS)
+    until(lambda: remembered(host, after), "it was not remembered")
+    (tmp_path / "open").touch()
+    until(lambda: finished(host, after), "the epilog of what came after is missing")
     assert watch.end(signal.SIGINT) == 0
     assert epilogs(host) == {ran: ("done", 1), after: ("done", 1)}
     assert [line["name"] for line in logged(host, "outcome")] == ["ran", "after"]

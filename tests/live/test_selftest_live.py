@@ -5,18 +5,24 @@ from __future__ import annotations
 import re
 import signal
 import subprocess
+import threading
 import time
 from pathlib import Path
+from queue import SimpleQueue
 from typing import Any
 
 import pytest
 from rig.age_proxy import AgeProxy
 from rig.cli import Cli, Result
 from rig.engine import Engine
+from rig.host import script
 from rig.nvidia_smi import SmiGpu, write_nvidia_smi
 
 A, B = "GPU-aaaa", "GPU-bbbb"
 PREFIX = "ds01-policy-selftest"
+START = r"^/containers/[^/]+/start"
+# A throwaway lives for seconds: what a test does meanwhile it does while the selftest waits for an answer of Docker's.
+PATIENT = {"timeout": "60s"}
 
 
 def configured(cli: Cli, url: str, **settings: Any) -> Cli:
@@ -45,6 +51,13 @@ def throwaway(engine: Engine) -> dict[str, Any]:
     raise AssertionError("no throwaway came")
 
 
+def held(proxy: AgeProxy) -> threading.Event:
+    """Hold a selftest, its throwaway started, until the event is set."""
+    go_on = threading.Event()
+    proxy.fault("POST", START, action=lambda: go_on.wait(55), when="after")
+    return go_on
+
+
 def images(engine: Engine) -> list[str]:
     return sorted(entry["Id"] for entry in engine.api("GET", "/images/json?all=1"))
 
@@ -62,14 +75,15 @@ def steps(document: dict[str, Any]) -> dict[str, str]:
     return {step["step"]: step["status"] for step in document["steps"]}
 
 
-def test_the_whole_way_among_neighbours_that_look_like_it(engine: Engine, cli: Cli) -> None:
+def test_the_whole_way_among_neighbours_that_look_like_it(engine: Engine, cli: Cli, proxy: AgeProxy) -> None:
     """Others carry its label, its name, its id for a name; they, the host's ledger and its images stay as they are."""
-    host = configured(cli, f"unix://{engine.socket}")
-    held = engine.run(name="train", gpus=f"device={A}")
-    before_it = [held, engine.create(name="never", gpus=f"device={A}"), engine.run("--restart=always", name="always")]
+    host = configured(cli, proxy.url, docker=PATIENT)
+    holder = engine.run(name="train", gpus=f"device={A}")
+    before_it = [holder, engine.create(name="never", gpus=f"device={A}"), engine.run("--restart=always", name="always")]
     host("evaluate", "--json")  # so that there is a ledger to be left alone
     state, known = files(host.state), images(engine)
     assert {"ledger.db", "audit.jsonl"} <= state.keys()
+    started = held(proxy)
     process = host.start("selftest", "--json")
     its = throwaway(engine)
     labels = its["Config"]["Labels"]
@@ -79,6 +93,7 @@ def test_the_whole_way_among_neighbours_that_look_like_it(engine: Engine, cli: C
         engine.create(name=f"{PREFIX}-ffffffffffff", labels=labels),
     ]
     before = facts(engine, [*before_it, *dressed_up])
+    started.set()
     done = finished(process)
     assert done.rc == 0, done.stdout + done.stderr
     document = done.json
@@ -97,12 +112,16 @@ def test_the_whole_way_among_neighbours_that_look_like_it(engine: Engine, cli: C
     )  # fmt: skip
 
 
-def test_an_image_of_the_host_does_and_a_run_in_between_leaves_it_alone(engine: Engine, cli: Cli) -> None:
+def test_an_image_of_the_host_does_and_a_run_in_between_leaves_it_alone(
+    engine: Engine, cli: Cli, proxy: AgeProxy
+) -> None:
     """The timer's run, in mode enforce under the shipped rules, sees the throwaway and does nothing about it."""
-    host = configured(cli, f"unix://{engine.socket}")
+    host = configured(cli, proxy.url, docker=PATIENT)
+    started = held(proxy)
     process = host.start("selftest", "--image", "bb:latest", "--gpu", "0")
     its = throwaway(engine)
     between = host("evaluate", "--json")
+    started.set()
     assert (between.rc, between.json["plan"], between.json["outcomes"]) == (0, [], []), between.stderr
     assert [one["id"] for one in between.json["containers"]] == [its["Id"]]
     done = finished(process)
@@ -112,18 +131,21 @@ def test_an_image_of_the_host_does_and_a_run_in_between_leaves_it_alone(engine: 
     assert engine.ids() == []
 
 
-@pytest.mark.parametrize(("number", "after"), [(signal.SIGTERM, "start"), (signal.SIGINT, "warn")])
-def test_ended_half_way_it_leaves_nothing_behind(engine: Engine, cli: Cli, number: signal.Signals, after: str) -> None:
+@pytest.mark.parametrize(("number", "during"), [(signal.SIGTERM, "start"), (signal.SIGINT, "warn")])
+def test_ended_half_way_it_leaves_nothing_behind(
+    engine: Engine, cli: Cli, proxy: AgeProxy, number: signal.Signals, during: str
+) -> None:
     """Neither container nor image nor temporary files; and it says that it was told to."""
     known = images(engine)
-    process = configured(cli, f"unix://{engine.socket}").start("selftest", env={"TMPDIR": str(cli.base)})
-    shown = ""
-    assert process.stdout is not None
-    while f" {after} " not in shown:
-        shown = process.stdout.readline()
-        assert shown, "it ended too soon"
-    process.send_signal(number)
+    begun = SimpleQueue[subprocess.Popen[str]]()
+    if during == "start":
+        proxy.fault("POST", START, when="after", action=lambda: begun.get(timeout=30).send_signal(number))
+    wall = script(cli.base / "bin" / "wall", f"kill -{number:d} $PPID" if during == "warn" else "true")
+    env = {"TMPDIR": str(cli.base), "PATH": f"{wall.parent}:{cli.env['PATH']}"}
+    process = configured(cli, proxy.url, notify={"channels": ["wall"]}).start("selftest", env=env)
+    begun.put(process)
     done = finished(process)
+    assert f" {during} " in done.stdout
     assert done.rc == 1, done.stdout + done.stderr
     assert "the selftest was told to end" in " ".join(done.stdout.split())
     assert (engine.ids(), images(engine)) == ([], known)
@@ -153,15 +175,17 @@ def test_a_docker_that_refuses_is_told_and_nothing_stays(
     assert (engine.ids(), images(engine)) == ([neighbour], known)
 
 
-def test_somebody_who_removes_it_first_is_noticed(engine: Engine, cli: Cli) -> None:
+@pytest.mark.parametrize(("call", "step"), [(("POST", START, 1), "seen"), (("GET", r"^/containers/json", 3), "stop")])
+def test_somebody_who_removes_it_first_is_noticed(
+    engine: Engine, cli: Cli, proxy: AgeProxy, call: tuple[str, str, int], step: str
+) -> None:
     """It is no proof of ours, and no reason to end anything else."""
     neighbour = engine.run(name="train", gpus=f"device={A}")
-    process = configured(cli, f"unix://{engine.socket}").start("selftest", "--json")
-    engine.rm(throwaway(engine)["Id"])
-    done = finished(process)
+    proxy.fault(*call, action=lambda: engine.rm(throwaway(engine)["Id"]), when="after" if step == "seen" else "before")
+    done = configured(cli, proxy.url, docker=PATIENT)("selftest", "--json")
     assert done.rc == 1, done.stderr
-    failed = [step for step in done.json["steps"] if step["status"] == "failed"]
-    assert [step["step"] for step in failed] in (["stop"], ["seen"])
+    failed = [one for one in done.json["steps"] if one["status"] == "failed"]
+    assert [one["step"] for one in failed] == [step]
     # At once, not when the time is over.
     assert re.search("somebody (ended|removed) it$", failed[0]["what"]), failed
     assert engine.ids() == [neighbour]

@@ -128,7 +128,7 @@ def test_an_answer_that_never_comes_is_judged_by_looking(engine: Engine, proxy: 
     ids = dict(zip(names, run_all(engine, proxy, names, "3h"), strict=True))
     for name, (method, path, nth, kind) in faults.items():
         proxy.fault(method, about(ids[name], path), nth, kind)
-    host_cli = host(rules=OVERTIME, docker={"timeout": "3s"})
+    host_cli = host(rules=OVERTIME)  # and its 10 s for each call: what answers is not to be too slow by chance
 
     told = clean(host_cli("evaluate", "--json", timeout=90), rc=1)
     failed = "stop failed, remove withheld, epilog withheld"
@@ -157,7 +157,7 @@ def test_files_that_cannot_be_looked_for_hold_a_run_up_only_so_long(
     names: dict[str, dict[str, Any]] = {f"c{number}": {} for number in range(5)}
     run_all(engine, proxy, names, "3h")
     proxy.fault("HEAD", "/archive", kind="hang", times=None)
-    told = clean(host(rules=OVERTIME, docker={"timeout": "1s"})("evaluate", "--json", timeout=60))
+    told = clean(host(rules=OVERTIME)("evaluate", "--json", timeout=60))
     assert len(proxy.asked("HEAD", "/archive")) == 3
     assert {rule(told, name, "overtime")["verdict"] for name in names} == {"unknown"}
     assert problems(told)["docker_slow"] == "2 more keep-alive files were not looked for"
@@ -181,7 +181,7 @@ def test_a_docker_that_cannot_be_observed_ends_the_run(engine: Engine, proxy: Ag
     """Without a list of containers nothing is known: exit code 3 in time, and nothing was done."""
     del engine
     proxy.fault("GET", LIST, kind=kind, times=None)
-    told = clean(host(rules=OVERTIME, docker={"timeout": "1s"})("evaluate", "--json", timeout=30), rc=3)
+    told = clean(host(rules=OVERTIME)("evaluate", "--json", timeout=30), rc=3)
     assert told["sources"]["docker"]["up"] is False
     assert problems(told).keys() == {"docker_down"}
     assert {one.method for one in proxy.requests} == {"GET"}

@@ -90,9 +90,12 @@ class Engine:
             with contextlib.suppress(OSError, EngineError):
                 self.clean()
             self.down()
-        for pid in self.processes():
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
+        deadline = time.monotonic() + 20
+        while (left := self.processes()) and time.monotonic() < deadline:  # what is killed takes its time to be gone
+            for pid in left:
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
+            time.sleep(0.05)
         for mount in reversed(self.mounts()):
             subprocess.run(["umount", "--lazy", mount], check=False, capture_output=True, timeout=60)
         shutil.rmtree(self.base, ignore_errors=True)

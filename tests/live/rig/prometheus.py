@@ -35,6 +35,7 @@ scrape_configs:
       - {{target_label: __name__, replacement: container_cpu_usage_seconds_total}}
       - {{regex: 'groupname|mode', action: labeldrop}}
 """
+READY = "Server is ready to receive web requests"  # in Prometheus' own log
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,6 +96,8 @@ def serve(folder: Path, config: str = "global: {scrape_interval: 30s}\n", retent
         argv += [f"--storage.tsdb.retention.time={retention}", f"--web.listen-address=127.0.0.1:{port}"]
         daemon = Daemon(argv, folder / "prometheus.log")
         try:
+            # What answers there may be another program's that was quicker: ours says so itself.
+            daemon.wait_until(partial(_says_ready, daemon.log))
             daemon.wait_until(partial(_answers, f"http://127.0.0.1:{port}/-/ready"))
         except NotReadyError:
             daemon.stop(kill=True)
@@ -115,6 +118,10 @@ def export_processes(folder: Path) -> tuple[str, Daemon]:
     daemon = Daemon(argv, folder / "exporter.log")
     daemon.wait_until(lambda: _answers(f"http://127.0.0.1:{port}/metrics"))
     return SCRAPE.format(port=port), daemon
+
+
+def _says_ready(log: Path) -> bool:
+    return READY in log.read_text(errors="replace")
 
 
 def _answers(url: str) -> bool:
