@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from rig.engine import OBEDIENT, Engine
 from rig.unix_http import call
+from rig.waiting import until
 
 GPU = "GPU-6a1f3c52-0000-4000-8000-000000000001"
 MIG = "MIG-1c2d4e6f-0000-5000-8000-000000000001"
@@ -96,7 +97,7 @@ def test_the_engine_restarts_on_its_data(engine: Engine) -> None:
     """Through a restart of dockerd a container that always restarts comes back, another one does not."""
     always, plain = engine.run("--restart=always", command=OBEDIENT), engine.run(command=OBEDIENT)
     engine.down()
-    assert engine.processes() == []
+    until(lambda: not engine.processes(), "the engine's processes go on")
     engine.up()
     assert (engine.state(always), engine.state(plain)) == ("running", "exited")
 

@@ -216,7 +216,7 @@ def test_hostile_text_reaches_no_terminal(engine: Engine, proxy: AgeProxy, host:
     for container in ids:
         proxy.edit(container, edit)
     wall = script(tmp_path / "bin" / "wall", f"cat >> {tmp_path}/messages")
-    host_cli = host(rules=None, notify={"channels": ["wall"]})
+    host_cli = host(rules=None, notify={"channels": ["wall"], "timeout": "60s"})
     env_with_wall = {"PATH": f"{wall.parent}:{host_cli.env['PATH']}"}
     runs = {
         command: host_cli(*command, env=env_with_wall)

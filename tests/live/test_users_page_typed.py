@@ -8,6 +8,7 @@ from pathlib import Path
 from documents import blocks, commands
 from rig.cli import REPOSITORY
 from rig.engine import Engine
+from rig.waiting import until
 
 PAGE = "deploy/USERS.md"
 PROGRAM = "#!/bin/sh\necho weights > /workspace/model.pt\nexec sleep 1000\n"
@@ -18,7 +19,7 @@ def test_the_users_page(engine: Engine, tmp_path: Path) -> None:
     engine.image("my-image:latest")
     home = tmp_path / "home"
     home.mkdir()
-    program = home / "runs" / "train"
+    program, model = home / "runs" / "train", home / "runs" / "model.pt"
     said = []
     shown = [block for block in blocks((REPOSITORY / PAGE).read_text("utf-8")) if block.kind == "console"]
     # The page begins with what one looks for: a container that is there already.
@@ -42,6 +43,8 @@ def test_the_users_page(engine: Engine, tmp_path: Path) -> None:
         )
         assert ran.returncode == 0, f"{PAGE}:{command.line}: $ {command.text}\n{ran.stdout}{ran.stderr}"
         said.append(command.text.split()[0:2])
+        if command.text.startswith("docker run"):  # people type slower than the program writes
+            until(lambda: model.exists() and model.read_text() == "weights\n", "the program has written nothing")
     assert said == [["mkdir", "-p"], ["docker", "run"], ["docker", "exec"], ["docker", "cp"]]
     assert (home / "runs" / ".keep-alive").exists()
     assert (tmp_path / "model.pt").read_text() == "weights\n"

@@ -5,6 +5,9 @@ Owns start, readiness, stop and the log. Leaves no process behind, not even when
 
 from __future__ import annotations
 
+import contextlib
+import itertools
+import os
 import shutil
 import signal
 import socket
@@ -12,6 +15,11 @@ import subprocess
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+
+# Below what the kernel gives out by itself: nobody's connection takes one between its choice and its use.
+# A thousand for each worker of a run, each port once.
+_FIRST = 20000 + 1000 * int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
+_PORTS = itertools.islice(itertools.cycle(range(_FIRST, _FIRST + 1000)), os.getpid() % 1000, None)
 
 
 class NotReadyError(Exception):
@@ -68,8 +76,9 @@ class Daemon:
 
 
 def free_port() -> int:
-    """Pick a loopback TCP port that was free a moment ago."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+    """Pick a loopback TCP port that was free a moment ago, and that no other worker picks."""
+    for port in itertools.islice(_PORTS, 1000):
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port
+    raise NotReadyError(f"none of a thousand ports from {_FIRST} on is free")

@@ -90,12 +90,12 @@ class Engine:
             with contextlib.suppress(OSError, EngineError):
                 self.clean()
             self.down()
-        deadline = time.monotonic() + 20
-        while (left := self.processes()) and time.monotonic() < deadline:  # what is killed takes its time to be gone
+        deadline = time.monotonic() + 60
+        while (left := self.processes()) and time.monotonic() < deadline:  # a killed one is not gone at once
             for pid in left:
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(pid, signal.SIGKILL)
-            time.sleep(0.05)
+            time.sleep(0.02)
         for mount in reversed(self.mounts()):
             subprocess.run(["umount", "--lazy", mount], check=False, capture_output=True, timeout=60)
         shutil.rmtree(self.base, ignore_errors=True)

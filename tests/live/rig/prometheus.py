@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import http.client
 import subprocess
 import time
 import urllib.error
@@ -35,7 +36,6 @@ scrape_configs:
       - {{target_label: __name__, replacement: container_cpu_usage_seconds_total}}
       - {{regex: 'groupname|mode', action: labeldrop}}
 """
-READY = "Server is ready to receive web requests"  # in Prometheus' own log
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,9 +96,7 @@ def serve(folder: Path, config: str = "global: {scrape_interval: 30s}\n", retent
         argv += [f"--storage.tsdb.retention.time={retention}", f"--web.listen-address=127.0.0.1:{port}"]
         daemon = Daemon(argv, folder / "prometheus.log")
         try:
-            # What answers there may be another program's that was quicker: ours says so itself.
-            daemon.wait_until(partial(_says_ready, daemon.log))
-            daemon.wait_until(partial(_answers, f"http://127.0.0.1:{port}/-/ready"))
+            daemon.wait_until(partial(_serves, f"http://127.0.0.1:{port}", folder / "data"))
         except NotReadyError:
             daemon.stop(kill=True)
             if attempt == 2:
@@ -120,8 +118,13 @@ def export_processes(folder: Path) -> tuple[str, Daemon]:
     return SCRAPE.format(port=port), daemon
 
 
-def _says_ready(log: Path) -> bool:
-    return READY in log.read_text(errors="replace")
+def _serves(url: str, data: Path) -> bool:
+    """Whether it is ready, and ours: another worker's may have been given the same port."""
+    try:
+        with urllib.request.urlopen(f"{url}/api/v1/status/flags", timeout=5) as answer:  # noqa: S310 -- loopback
+            return bool(load(answer)["data"]["storage.tsdb.path"] == str(data))
+    except (OSError, http.client.HTTPException, ValueError, KeyError, TypeError):
+        return False
 
 
 def _answers(url: str) -> bool:
