@@ -22,7 +22,7 @@ def shown(machine: Machine, unit: str, name: str) -> str:
 
 def reloads(machine: Machine) -> int:
     """Count how often systemd has loaded its units anew since boot."""
-    return machine.do("journalctl --no-pager --output=cat _PID=1").count("Reloading")
+    return machine.do("journalctl --sync && journalctl --no-pager --output=cat _PID=1").count("Reloading")
 
 
 def changed(machine: Machine) -> str:

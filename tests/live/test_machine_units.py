@@ -90,12 +90,11 @@ def inhabited(machine: Machine) -> Machine:
     folders = "/var/lib/prometheus/node-exporter /var/lib/node_exporter/textfile_collector"
     machine.do(f"mkdir -p {folders} && chown -R alice {folders}")
     machine.copy_in(RIG / "sandbox_probe.py", f"{SHARED}/probe.py")
-    machine.copy_in(RIG / "desk.py", f"{SHARED}/desk.py")
-    machine.do(f"systemd-run --unit=desk python3 {SHARED}/desk.py alice {SHARED}/screen")
     machine.do(
         "systemd-run --unit=stray --uid=alice --property=WorkingDirectory=/home/alice sh -c 'exec 7>nvidia7 sleep 1000'"
     )
-    machine.wait(lambda: '"tty":"pts/' in machine("loginctl list-sessions -o json").out, "nobody is logged in")
+    machine.log_in("alice")
+    machine.wait(lambda: machine("test", "-e", "/home/alice/nvidia7").rc == 0, "nothing holds the GPU")
     return machine
 
 

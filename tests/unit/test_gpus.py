@@ -56,20 +56,20 @@ def test_no_gpu_in_the_library_is_an_answer(library: Path, tmp_path: Path, monke
 
 
 @pytest.mark.parametrize(
-    ("what", "note"),
+    ("what", "note", "timeout"),
     [
-        ("nvmlInitWithFlags=999", "NVML: Unknown Error (code 999): a daemon-reload of systemd may have"),
-        ("nvmlInitWithFlags=hang", "NVML did not answer within 1s and was killed; asked nvidia-smi instead"),
-        ("load=crash", "NVML crashed (signal 11); asked nvidia-smi instead"),
+        ("nvmlInitWithFlags=999", "NVML: Unknown Error (code 999): a daemon-reload of systemd may have", 20),
+        ("nvmlInitWithFlags=hang", "NVML did not answer within 4s and was killed; asked nvidia-smi instead", 4),
+        ("load=crash", "NVML crashed (signal 11); asked nvidia-smi instead", 20),
     ],
 )
 def test_the_command_stands_in_for_a_library_that_fails(
-    library: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, what: str, note: str
+    library: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, what: str, note: str, timeout: float
 ) -> None:
     """The answer is the command's; the note says what failed first."""
     monkeypatch.setenv("LD_LIBRARY_PATH", str(library))
     monkeypatch.setenv("NVML_STUB", what)
-    found = ask(fake.command(tmp_path), timeout=1.5)
+    found = ask(fake.command(tmp_path), timeout=timeout)
     assert (found.via, [gpu.uuid for gpu in found.gpus]) == ("nvidia-smi", [A, B])
     (said,) = found.notes
     assert said.startswith(note)
@@ -165,7 +165,7 @@ def test_the_library_is_asked_how_busy_mig_instances_are(
     monkeypatch.setenv("NVML_STUB_GPM", "2/2=60 2/9=0")
     assert sorted(ask(fake.command(tmp_path)).utilization.values()) == [0.0, 1.0]
     monkeypatch.setenv("NVML_STUB", "nvmlGpmMigSampleGet=hang")
-    found = ask(fake.command(tmp_path), timeout=1.5)
+    found = ask(fake.command(tmp_path), timeout=4)
     assert (found.via, len(found.gpus), found.utilization) == ("nvml", 3, {})
     assert not (tmp_path / "calls").exists()
 

@@ -140,7 +140,7 @@ def test_a_slow_client_is_hung_up_on_and_keeps_nobody_waiting(
     running: Running, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """However busily it drips: its time is its whole time. Others are served meanwhile."""
-    monkeypatch.setattr(module, "DEADLINE_S", 1.0)
+    monkeypatch.setattr(module, "DEADLINE_S", 3.0)
     with running.connect() as slow:
         threading.Thread(target=dripping, args=(slow,), daemon=True).start()
         until(clients, "it was not taken")
@@ -152,7 +152,7 @@ def test_a_slow_client_is_hung_up_on_and_keeps_nobody_waiting(
 
 def test_a_client_that_takes_no_answer_is_hung_up_on(monkeypatch: pytest.MonkeyPatch) -> None:
     """The page does not fit into the kernel's buffers, and nobody reads."""
-    monkeypatch.setattr(module, "DEADLINE_S", 0.5)
+    monkeypatch.setattr(module, "DEADLINE_S", 2.0)
     one = Running(lambda: "x" * 30_000_000)
     one.listens()
     with one.connect() as deaf:
@@ -164,7 +164,7 @@ def test_a_client_that_takes_no_answer_is_hung_up_on(monkeypatch: pytest.MonkeyP
 
 def test_no_more_clients_at_once_than_there_is_room_for(running: Running, monkeypatch: pytest.MonkeyPatch) -> None:
     """The next ones wait in the kernel's queue, and are served once the first have been hung up on."""
-    monkeypatch.setattr(module, "DEADLINE_S", 1.0)
+    monkeypatch.setattr(module, "DEADLINE_S", 2.0)
     idle = [running.connect() for _ in range(3 * MOST)]
     until(lambda: clients() == MOST, "they were not taken")
     most = 0

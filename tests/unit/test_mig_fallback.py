@@ -122,10 +122,10 @@ def test_counters_that_hang_leave_everything_else_as_it_is(
     monkeypatch.setenv("NVML_STUB_GPM", "3/1=0 3/9=0")
     monkeypatch.setenv("NVML_STUB", "nvmlGpmMetricsGet=hang")
     host = Quiet({A: holding(A, "idle", HOPPER_IDLE), D: holding(D, "whole", WHOLE)})
-    host.settings = GpuSettings(timeout=timedelta(seconds=1.5))
+    host.settings = GpuSettings(timeout=timedelta(seconds=4))
     report = once(policy, tmp_path, host, AT)
     (problem,) = report.snapshot.problems
-    assert problem.detail.startswith("how busy MIG instances are could not be read: NVML did not answer within 1s")
+    assert problem.detail.startswith("how busy MIG instances are could not be read: NVML did not answer within 4s")
     assert "NVML did not answer" in idle(report)["idle"].why
     assert "known from 13:00 UTC on" in idle(report)["whole"].why
 

@@ -12,6 +12,7 @@ from struct import pack
 
 import pytest
 from decided import NOW, STOP_AND_REMOVE, container, decision, policy
+from stopwatch import stopwatch
 
 from ds01_policy.act import notify
 from ds01_policy.act.notify import Delivery, Notifier, uid_of
@@ -34,7 +35,7 @@ class Host:
 
     def notifier(self, *channels: str, timeout_s: float = 5.0, **templates: str) -> Notifier:
         rules = policy(*channels, timeout_s=timeout_s, **templates)  # type: ignore[arg-type]  # the rest are templates
-        terminals = Terminals(utmp=self.folder / "utmp", loginctl=str(self.folder / "loginctl"), timeout_s=1)
+        terminals = Terminals(utmp=self.folder / "utmp", loginctl=str(self.folder / "loginctl"), timeout_s=20)
         wall = str(self.folder / "wall")
         return Notifier(rules.settings.notify, rules, "gpu01", lambda: NOW, terminals, self.uids.get, wall)
 
@@ -91,9 +92,9 @@ def test_nobody_at_a_terminal(host: Host, owner: str, detail: str) -> None:
 def test_a_user_database_that_hangs(host: Host) -> None:
     """Looking a user up can be a network away: it is given up in time."""
     hanging = replace(host.notifier("tty", timeout_s=0.3), uid_of=lambda _: time.sleep(3))
-    begun = time.monotonic()
-    assert hanging.warn(WARN) == Delivery(delivered=False, attempted=True, detail="tty: not done after 0.3 s")
-    assert time.monotonic() - begun < 2
+    with stopwatch() as seconds:
+        assert hanging.warn(WARN) == Delivery(delivered=False, attempted=True, detail="tty: not done after 0.3 s")
+        assert seconds() < 2
 
 
 @pytest.mark.parametrize("user", ["", "no such user here", "a\0b", "\ud800", "x" * 10_000])
@@ -132,9 +133,9 @@ def test_wall_gets_the_text_by_stdin(host: Host) -> None:
 def test_wall_that_misbehaves(host: Host, program: str, words: str) -> None:
     """However wall fails, it is an attempt, in words and in bounded time."""
     host.program("wall", program)
-    begun = time.monotonic()
-    delivery = host.notifier("wall", timeout_s=0.5 if "sleep(20)" in program else 15).warn(WARN)
-    assert time.monotonic() - begun < 10
+    with stopwatch() as seconds:
+        delivery = host.notifier("wall", timeout_s=0.5 if "sleep(20)" in program else 15).warn(WARN)
+        assert seconds() < 10
     assert (delivery.delivered, delivery.attempted) == (False, True)
     assert words in delivery.detail
 
@@ -143,11 +144,14 @@ def test_wall_that_misbehaves(host: Host, program: str, words: str) -> None:
 def test_wall_leaves_no_children(host: Host, ending: str) -> None:
     """Wall leaves a child behind for each terminal that is stopped, up to five minutes: they are killed."""
     host.program(
-        "wall", f"child = os.fork()\nif not child: time.sleep(20)\nopen(here + '/c', 'w').write(str(child))\n{ending}"
+        "wall", f"child = os.fork()\nif not child: time.sleep(120)\nopen(here + '/c', 'w').write(str(child))\n{ending}"
     )
-    host.notifier("wall", timeout_s=2 if "sleep" in ending else 15).warn(WARN)
+    for timeout_s in (2, 15):  # once more where it took longer to begin at all
+        host.notifier("wall", timeout_s=timeout_s).warn(WARN)
+        if (host.folder / "c").exists():
+            break
     child = int(host.read("c"))
-    deadline = time.monotonic() + 3
+    deadline = time.monotonic() + 20
     while _lives(child) and time.monotonic() < deadline:
         time.sleep(0.02)
     assert not _lives(child)
@@ -222,9 +226,9 @@ def test_apprise_delivers(apprise: Host, capfd: pytest.CaptureFixture[str]) -> N
 def test_apprise_that_fails(apprise: Host, notify: str, words: str, capfd: pytest.CaptureFixture[str]) -> None:
     """However it fails: an attempt, in bounded time, and the URL's secrets are nowhere."""
     _behaves(apprise, notify)
-    begun = time.monotonic()
-    delivery = apprise.notifier(URL, timeout_s=1 if "sleep" in notify else 20).warn(WARN)
-    assert time.monotonic() - begun < 15
+    with stopwatch() as seconds:
+        delivery = apprise.notifier(URL, timeout_s=1 if "sleep" in notify else 20).warn(WARN)
+        assert seconds() < 15
     assert delivery == Delivery(delivered=False, attempted=True, detail=f"jsons://…: {words}")
     assert not [secret for secret in SECRETS if secret in str(capfd.readouterr())]
 
@@ -264,11 +268,11 @@ def test_apprise_does_not_see_our_modules(apprise: Host) -> None:
 def test_every_channel_is_tried(apprise: Host) -> None:
     """One that hangs or fails keeps no other from being tried; one that reached somebody is enough."""
     apprise.program("wall", "time.sleep(20)")
-    delivery = apprise.notifier("wall", "tty", "bogus://x", URL, timeout_s=4).warn(WARN)
+    delivery = apprise.notifier("wall", "tty", "bogus://x", URL, timeout_s=8).warn(WARN)
     assert delivery == Delivery(
         delivered=True,
         attempted=True,
-        detail="wall: not done after 4 s; tty: alice has no terminal open; "
+        detail="wall: not done after 8 s; tty: alice has no terminal open; "
         "bogus://…: apprise does not understand this URL; jsons://…: accepted",
     )
 

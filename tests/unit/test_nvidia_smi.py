@@ -13,6 +13,7 @@ import pytest
 from gpu_fixtures import LIST, RECORDED, A, B, document, mig_on, mig_slot, two_gpus
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from stopwatch import stopwatch
 
 from ds01_policy.model import Gpu, MigDevice
 from ds01_policy.observe import bounded, nvidia_smi
@@ -474,9 +475,9 @@ def test_a_long_hostile_name_is_read_in_no_time() -> None:
         "</process_name>\n<used_memory>",
         CLOSE,
     ):
-        begin = time.monotonic()
+        begin = time.thread_time()
         parse_query(two_gpus(piece * (2**18 // len(piece))))
-        assert time.monotonic() - begin < 2, piece
+        assert time.thread_time() - begin < 2, piece
 
 
 # ── both together ────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -704,10 +705,14 @@ def test_a_warning_is_passed_on(tmp_path: Path) -> None:
 def test_a_command_that_hangs_is_killed(tmp_path: Path, hangs: str) -> None:
     """Either call ends at its deadline, also where SIGTERM is ignored."""
     command = fake.command(tmp_path, first=f'[ "$1" = {hangs} ] && {{ trap "" TERM; sleep 60; }}')
-    begin = time.monotonic()
-    with pytest.raises(SourceError, match=rf"nvidia-smi {hangs}.* did not answer within 0s and was killed"):
-        inventory(command, timedelta(seconds=0.5))
-    assert time.monotonic() - begin < 3
+    for timeout_s in (0.5, 10):  # with more time where what does not hang took longer than that
+        with stopwatch() as seconds:
+            with pytest.raises(SourceError, match=r"nvidia-smi .* did not answer within 1?0s and was killed") as caught:
+                inventory(command, timedelta(seconds=timeout_s))
+            assert seconds() < timeout_s + 2.5
+        if f"nvidia-smi {hangs}" in str(caught.value):
+            return
+    pytest.fail(str(caught.value))
 
 
 def test_a_command_that_floods_is_stopped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -51,7 +51,9 @@ def series(draw: Any, busy: str) -> str:
     return " ".join(f"{value}x{length}" for value, length in zip(values, minutes, strict=True)) + " 0x60"
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
+)
 @given(st.data())
 def test_deleting_samples_never_makes_a_container_stoppable(policy: Policy, data: st.DataObject) -> None:
     """What is not due with all its samples is not due with fewer, whichever are lost.
@@ -127,7 +129,9 @@ def thin(draw: Any, answer: Answer, *, newest_stay: bool) -> Answer:
     return replace(answer, series={key: value for key, value in kept.items() if key not in gone})
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
+)
 @given(st.data())
 def test_losing_samples_of_either_source_never_makes_a_container_stoppable(policy: Policy, data: st.DataObject) -> None:
     """Both sources saw the same; whatever is lost of Prometheus, of this host's own samples or of both, only protects.
@@ -234,7 +238,9 @@ def guarded(guard: str, policy: Policy, built: Scenario) -> tuple[Policy, Snapsh
     return policy, replace(snapshot, containers=(train, *rest)), history
 
 
-@settings(max_examples=80, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=80, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
+)
 @given(st.lists(st.sampled_from(GUARDS), min_size=1, max_size=4, unique=True))
 def test_a_guard_never_strengthens_a_decision(policy: Policy, guards: list[str]) -> None:
     """Each guard that comes on top leaves `train` no more stoppable than it was; any one of them protects it."""
@@ -272,7 +278,9 @@ EVENTS = st.lists(
 )
 
 
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
+)
 @given(events=EVENTS)
 def test_no_order_of_faults_yields_a_stop_without_notice(
     policy: Policy, tmp_path_factory: pytest.TempPathFactory, events: list[tuple[str, Mode, str, int]]

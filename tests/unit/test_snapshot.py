@@ -97,7 +97,9 @@ JUNK = st.recursive(
 )
 
 
-@settings(max_examples=120, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=120, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
+)
 @given(path=PATHS, junk=JUNK)
 def test_whatever_stands_in_one_inspect_the_other_container_is_judged_as_ever(
     policy: Policy, path: tuple[str, ...], junk: Any

@@ -293,7 +293,9 @@ def words(draw: Any, busy: str) -> str:
     return " ".join([*(f"{value}x{length}" for value, length in pieces), f"0x{draw(st.integers(1, 90))}"])
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
+)
 @given(st.data())
 def test_no_witness_and_no_freeze_makes_anybody_stoppable(shipped: Policy, data: st.DataObject) -> None:
     """Over the whole pure core, whole GPUs and slices: who is due with witnesses is due without any.

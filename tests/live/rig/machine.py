@@ -25,6 +25,7 @@ from rig.machine_parts import root_filesystem, wheels
 SHARED = "/shared"  # not below /tmp, which the units do not see
 PROGRAM = "/opt/ds01-policy/bin/ds01-policy"
 WHEELS = "/wheels"
+DESK = Path(__file__).with_name("desk.py")
 # What a container needs to be a machine. Its cgroups are handed over writable, its devices are limited by no one but
 # systemd itself: that is what the units are tested for.
 CAPABILITIES = ("SYS_ADMIN", "SYS_PTRACE", "SYSLOG", "DAC_READ_SEARCH", "SYS_NICE")
@@ -89,6 +90,16 @@ class Machine:
     def copy_in(self, source: Path, destination: str) -> None:
         """Copy a file or a folder of this machine into it."""
         self.engine.cli("cp", str(source), f"{self.id}:{destination}")
+
+    def log_in(self, user: str) -> Path:
+        """Have a user of it sit at a terminal: the transcript of their screen, once their shell waits for them."""
+        screen = self.shared / "screen"
+        self.copy_in(DESK, f"{SHARED}/desk.py")
+        self.do("systemd-run", "--unit=desk", "python3", f"{SHARED}/desk.py", user, f"{SHARED}/screen")
+        self.wait(lambda: '"tty":"pts/' in self("loginctl list-sessions -o json").out, "nobody is logged in")
+        # Logind knows of it before the terminal is the user's own; the prompt is the last thing that a login brings.
+        self.wait(lambda: screen.read_bytes().endswith(b"$ "), "no shell came up")
+        return screen
 
     def journal(self, unit: str) -> list[Entry]:
         """Read what one unit, and systemd about it, has written so far."""

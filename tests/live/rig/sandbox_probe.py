@@ -100,7 +100,7 @@ def terminal() -> None:
 
 def everybody() -> None:
     """Tell everybody."""
-    assert _run(["wall"], "to everybody from inside of the sandbox", 10) == 0
+    assert _run(["wall"], "to everybody from inside of the sandbox", 20) == 0
 
 
 def sessions() -> None:
