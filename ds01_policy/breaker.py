@@ -24,7 +24,8 @@ def breaker_reason(policy: Policy, snapshot: Snapshot, evaluation: Evaluation, h
     """Say why everything decided from metrics is withheld; empty when it is not.
 
     Trips when nobody is seen working and at least `breaker.at_least` containers, and at least half of those that can
-    be judged, were seen working one tick ago. Lets go once anybody is seen working again, or after `breaker.hold`.
+    be judged, were seen working when last anything was known of them: one tick ago, or before an outage of the
+    metrics, which often comes back as zeros. Lets go once anybody is seen working again, or after `breaker.hold`.
     """
     over_signals = {rule.id for rule in by_id(policy.rules).values() if rule.when is not None}
     idle: set[str] = set()

@@ -61,13 +61,14 @@ def ask(
 def compare(reading: Reading, comparator: str, threshold: float) -> Truth:
     """Compare an interval with a threshold: TRUE or FALSE only where every value in it agrees.
 
-    No sample at all answers nothing, not even a question that any value would answer (`below: 101%`).
+    No sample at all answers nothing, not even a question that any value would answer (`below: 101%`), nor does a lone
+    look that covers no time and leaves everything open.
 
     Raises:
         KeyError: for an unknown comparator; rules are checked at load.
 
     """
-    if reading.value is None:
+    if reading.value is None or (not reading.coverage and not reading.low):
         return Truth.UNKNOWN
     low, high = reading.low, reading.high
     certainly, never = {

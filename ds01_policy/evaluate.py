@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from ds01_policy.clauses import ask, leaves, phrase
 from ds01_policy.conflicts import conflicts
 from ds01_policy.demand import demand_of
-from ds01_policy.exceptions import with_exceptions
+from ds01_policy.exceptions import exemption_of, with_exceptions
 from ds01_policy.logic import Truth, all_
 from ds01_policy.model import ALIVE, Demand, Evaluation, Evidence, Kind, Problem, State, Verdict
 from ds01_policy.rules import Rule, matches
@@ -44,15 +44,16 @@ def evaluate(policy: Policy, snapshot: Snapshot, demand: Demand | None = None) -
             if matches(rule.match, container, snapshot.host):
                 verdicts.append(_verdict(policy, snapshot, demand, rule, container))
                 if verdicts[-1].held_by == "exempted" and not container.owner_proven:
-                    problems[_unproven(container)] = None
+                    exemption = exemption_of(policy, snapshot, rule, container)
+                    if exemption is not None and exemption.of_a_person:
+                        problems[_unproven(container)] = None
     return Evaluation(tuple(verdicts), demand, (*problems, *conflicts(verdicts)))
 
 
 def _unproven(container: Container) -> Problem:
-    return Problem(
-        "owner_unproven",
-        f"{container.name} ({container.short}) is exempt as {container.owner}'s, which only {container.owner_via} says",
-    )
+    who = f"{container.name} ({container.short}) is exempt as {container.owner}'s"
+    says = f"only {container.owner_via} says" if container.owner_via else "nothing says"
+    return Problem("owner_unproven", f"{who}, which {says}")
 
 
 def _verdict(policy: Policy, snapshot: Snapshot, demand: Demand, rule: Rule, container: Container) -> Verdict:
@@ -82,7 +83,7 @@ def _since(container: Container) -> datetime | None:
         case State.CREATED:
             return container.created_at
         case State.EXITED | State.DEAD | State.REMOVING:
-            return container.finished_at or container.created_at
+            return container.finished_at
         case _:
             return container.running_since or container.started_at
 

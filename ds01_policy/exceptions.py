@@ -16,6 +16,7 @@ from ds01_policy.units import format_duration
 if TYPE_CHECKING:
     from datetime import datetime
 
+    from ds01_policy.exemptions import Exemption
     from ds01_policy.model import Container, Evaluation, Snapshot, Verdict
     from ds01_policy.policy import Policy
     from ds01_policy.rules import Rule
@@ -47,14 +48,19 @@ def _weaker(
     return replace(found, kind=kind, why=why, held_by=held_by, due_at=due_at, beneath=found.kind)
 
 
+def exemption_of(policy: Policy, snapshot: Snapshot, rule: Rule, container: Container) -> Exemption | None:
+    """Find the first entry of exemptions.yaml that holds now for this rule and container."""
+    holding = (one for one in policy.exemptions if one.covers(container, rule.id, snapshot.at, snapshot.host))
+    return next(holding, None)
+
+
 def _exempted_by(policy: Policy, snapshot: Snapshot, rule: Rule, container: Container) -> tuple[str, str] | None:
     """Find the first exemption. Infrastructure and exemptions.yaml count for every rule, listed or not."""
     if container.infrastructure:
         return "infrastructure", "infrastructure of this site"
-    for exemption in policy.exemptions:
-        if exemption.covers(container, rule.id, snapshot.at, snapshot.host):
-            until = exemption.expires.strftime("%Y-%m-%d %H:%M UTC")
-            return "exempted", f"{exemption.reason} (approved by {exemption.approved_by}, until {until})"
+    if exemption := exemption_of(policy, snapshot, rule, container):
+        until = exemption.expires.strftime("%Y-%m-%d %H:%M UTC")
+        return "exempted", f"{exemption.reason} (approved by {exemption.approved_by}, until {until})"
     for entry in rule.excepts:
         if entry.name == "keep_alive" and (kept := kept_until(policy, container, snapshot.at)):
             return "keep_alive", f"keep-alive file, until {kept.strftime('%Y-%m-%d %H:%M UTC')}"

@@ -26,6 +26,11 @@ class Exemption:
     approved_by: str
     expires: datetime  # first instant at which it no longer holds
 
+    @property
+    def of_a_person(self) -> bool:
+        """Whether it rests on whose a container is."""
+        return any(selector.name in ("owner", "group") for selector in self.selectors)
+
     def covers(self, container: Container, rule: str, at: datetime, host: str) -> bool:
         """Whether it exempts this container from this rule at this instant."""
         if at >= self.expires or not self.selectors:

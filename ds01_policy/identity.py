@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Literal
 
+from ds01_policy.images import image_fits
 from ds01_policy.limits import UNKNOWN
 from ds01_policy.model import Problem
 from ds01_policy.rules import selected
@@ -24,7 +25,6 @@ if TYPE_CHECKING:
 # What directories hand out: `alice`, `s1234567`, `alice@uni.example`, `UNI\alice`; a bare number is a UID, no name.
 USER_NAME = re.compile(r"(?!\d+\Z)[A-Za-z0-9_][A-Za-z0-9_.@+\\-]{0,63}\Z", re.ASCII)
 _UID = re.compile(r"\d{1,10}\Z", re.ASCII)
-_DOCKER_HUB = re.compile(r"\A(?:index\.)?docker\.io/")
 
 
 @dataclass(frozen=True, slots=True)
@@ -228,23 +228,6 @@ def _infrastructure(identity: Identity, container: Container, owner: _Sign, prob
 def _carries(container: Container, label: str) -> bool:
     key, has_value, value = label.partition("=")
     return key in container.labels and (not has_value or container.labels[key] == value)
-
-
-def image_fits(image: str, pattern: str) -> bool:
-    """Match an image reference as written, without its digest, and without its tag.
-
-    Docker Hub's own name is dropped, unless the pattern spells it out: `docker.io/prom/prometheus` is
-    `prom/prometheus`, but `registry.example/prom/prometheus` is somebody else's.
-    """
-    whole = _DOCKER_HUB.sub("", image).removeprefix("library/")
-    first, slash, _ = whole.partition("/")
-    if pattern.startswith("docker.io/"):
-        if slash and (first == "localhost" or "." in first or ":" in first):  # how Docker tells a registry
-            return False
-        whole = f"docker.io/{whole if slash else f'library/{whole}'}"
-    undigested = whole.partition("@")[0]
-    path, slash, last = undigested.rpartition("/")
-    return any(fnmatchcase(name, pattern) for name in (whole, undigested, path + slash + last.partition(":")[0]))
 
 
 def _called(container: Container) -> str:

@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING
 
+from ds01_policy.images import image_fits
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
     from datetime import timedelta
@@ -132,9 +134,11 @@ def matches(match: Match, container: Container, host: str) -> bool:
 
 
 def selected(selector: Selector, container: Container, host: str) -> bool:
-    """Whether one selector holds; patterns are shell patterns, case matters."""
+    """Whether one selector holds; patterns are shell patterns, case matters. An image is meant with every tag."""
     if selector.name == "label":
         hit = any(_label_hit(container.labels, value) for value in selector.values)
+    elif selector.name == "image":
+        hit = any(image_fits(container.image, pattern) for pattern in selector.values)
     else:
         actual = _VALUES[selector.name](container, host)
         hit = any(fnmatchcase(text, pattern) for text in actual for pattern in selector.values)
@@ -153,7 +157,6 @@ _VALUES: dict[str, Callable[[Container, str], tuple[str, ...]]] = {
     "owner": lambda container, _: (container.owner,),
     "group": lambda container, _: (container.group,),
     "name": lambda container, _: (container.name, container.id),
-    "image": lambda container, _: (container.image,),
     "host": lambda _, host: (host,),
 }
-SELECTORS = (*_VALUES, "label")
+SELECTORS = (*_VALUES, "image", "label")

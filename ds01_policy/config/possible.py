@@ -93,8 +93,10 @@ def _implied(policy: Policy, wanted: Selector, match: Match) -> bool:
     if wanted.negated and given.negated:
         return set(wanted.values) <= set(given.values)
     if wanted.negated or given.negated:
-        # A label has many values, and a name is compared with the id as well.
-        literal = wanted.name not in ("label", "name") and not given.negated and all(map(_literal, given.values))
+        # A label has many values, a name is compared with the id as well, and an image is meant with all its tags.
+        literal = (
+            wanted.name not in ("label", "name", "image") and not given.negated and all(map(_literal, given.values))
+        )
         return literal and all(_admits(wanted, value) for value in given.values)
     return all(any(_covers(wanted.name, broad, value) for broad in wanted.values) for value in given.values)
 

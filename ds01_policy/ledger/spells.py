@@ -47,7 +47,7 @@ def load_spells(connection: sqlite3.Connection) -> dict[Key, Spell]:
 
 
 def load_kinds(connection: sqlite3.Connection) -> dict[Key, Kind]:
-    """Read the last tick's verdicts. Raises ValueError for a row that makes no sense."""
+    """Read what was last known of each listed container. Raises ValueError for a row that makes no sense."""
     rows = connection.execute("SELECT container, rule, kind FROM kinds")
     return {(container, rule): Kind(kind) for container, rule, kind in rows}
 
@@ -64,11 +64,16 @@ def settle(connection: sqlite3.Connection, verdicts: Collection[Verdict], at: da
             )
         elif after is not None and after != before:
             _write(connection, after)
+    known = load_kinds(connection)
     connection.execute("DELETE FROM kinds")
-    connection.executemany(
-        "INSERT INTO kinds VALUES (?, ?, ?)",
-        ((verdict.container.id, verdict.rule, verdict.kind.value) for verdict in verdicts),
-    )
+    connection.executemany("INSERT INTO kinds VALUES (?, ?, ?)", (_known(verdict, known) for verdict in verdicts))
+
+
+def _known(verdict: Verdict, before: dict[Key, Kind]) -> tuple[str, str, str]:
+    """Keep what was known where nothing is now: an outage of the metrics is no reason to forget who was at work."""
+    key = verdict.container.id, verdict.rule
+    kind = before.get(key, verdict.kind) if verdict.kind is Kind.UNKNOWN else verdict.kind
+    return *key, kind.value
 
 
 def _write(connection: sqlite3.Connection, spell: Spell) -> None:

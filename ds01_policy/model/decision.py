@@ -163,7 +163,7 @@ class History:
     """What earlier ticks left behind."""
 
     spells: Mapping[tuple[str, str], Spell] = field(default_factory=dict)  # by (container id, rule)
-    last_kinds: Mapping[tuple[str, str], Kind] = field(default_factory=dict)  # the last tick's verdicts
+    last_kinds: Mapping[tuple[str, str], Kind] = field(default_factory=dict)  # the last verdicts that were known
     last_tick_at: datetime | None = None
     lives: Mapping[str, Life] = field(default_factory=dict)  # newest known life, by container id
     last_running: int = 0  # GPU containers that ran at the last tick

@@ -78,6 +78,11 @@ rules:
     for: 1h
     warn: {at: 50%, notice: 10m}
     then: [stop]
+  - id: by-image
+    summary: One image with every tag.
+    match: {state: running, image: bb}
+    for: 1h
+    then: [stop]
 """
 SIGNALS = """\
 version: 1

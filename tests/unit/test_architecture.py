@@ -32,7 +32,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("policy",),
     ("rules", "signals", "limits", "gpu_names", "looks"),
     ("model",),
-    ("logic", "units", "text"),
+    ("logic", "units", "text", "images"),
 )
 PURE = {name for floor in FLOORS[FLOORS.index(("rule_tests",)) :] for name in floor}
 PURE_WITHIN = {"ds01_policy.act.epilog.gates", "ds01_policy.act.epilog.health", "ds01_policy.act.epilog.held"}

@@ -22,8 +22,10 @@ from whole_host import AT, DIGITS, GPUS, HOUR, MINUTE, A, B, Host, inspect, when
 from ds01_policy.act.dry_run import DryRun
 from ds01_policy.config.load import load
 from ds01_policy.evaluate import evaluate
+from ds01_policy.exemptions import Exemption
 from ds01_policy.memory import Memory
 from ds01_policy.model import GpuRef, Kind, Mode
+from ds01_policy.observe.envelope import SourceDown
 from ds01_policy.observe.ports import FileStat, Json
 from ds01_policy.observe.samples import gauge_samples
 from ds01_policy.policy import Policy
@@ -32,6 +34,7 @@ from ds01_policy.report.document import document, dumps
 from ds01_policy.report.explain import explain_text
 from ds01_policy.report.layout import Clock, Page
 from ds01_policy.report.tables import Tick, table
+from ds01_policy.rules import Selector
 from ds01_policy.scenario import scenario
 from ds01_policy.tick import Report, tick
 
@@ -143,6 +146,48 @@ def test_a_host_that_turns_idle_at_once_is_believed_only_after_a_while(story: St
     assert all(warnings == {"breaker"} for minutes, warnings in held if minutes < 170), held
     assert held[-1][1] != {"breaker"}
     assert {"mode"} in [warnings for _, warnings in held], "then they are warned"
+
+
+@pytest.mark.parametrize("dark", [1, 3], ids=["one tick", "several ticks"])
+def test_an_outage_before_the_host_turns_idle_does_not_disarm_the_breaker(story: Story, dark: int) -> None:
+    """All work, the metrics go away, and come back with zeros for the whole window: a collector that was restarted."""
+    for number in range(4):
+        story.host.inspects[DIGITS[number]] = inspect(DIGITS[number], f"c{number}", number, up=9 * HOUR)
+        story.host.busy[number] = AT - 9 * HOUR
+    assert found(story.tick(AT), "c0") is Kind.CLEAR
+    story.host.metrics = SourceDown("connection refused")
+    for ticks in range(1, dark + 1):
+        assert found(story.tick(AT + ticks * 10 * MINUTE), "c0") is Kind.UNKNOWN
+    story.host.metrics = None
+    story.host.busy.clear()
+    back = story.tick(AT + (dark + 1) * 10 * MINUTE)
+    assert found(back, "c0") is Kind.ACT
+    assert {value for key, value in plan(back).items() if key.endswith("warn")} == {"breaker"}
+
+
+@pytest.mark.parametrize(
+    ("selector", "told"),
+    [
+        (Selector("owner", ("alice",)), ["train (aaaaaaaaaaaa) is exempt as alice's, which only label ds01.user says"]),
+        (
+            Selector("group", ("student",)),
+            ["train (aaaaaaaaaaaa) is exempt as alice's, which only label ds01.user says"],
+        ),
+        (Selector("name", ("train",)), []),
+    ],
+    ids=["by owner", "by group", "by name"],
+)
+def test_an_exemption_that_rests_on_an_unproven_owner_is_told_of(
+    story: Story, selector: Selector, told: list[str]
+) -> None:
+    """Anybody can write alice's name into a label; where the exemption asks for no name, that does not matter."""
+    exemption = Exemption((selector,), ("*",), "a demonstration", "admin", AT + HOUR)
+    story.policy = replace(story.policy, exemptions=(exemption,))
+    story.host.inspects[A] = inspect(A, "train")
+    report = story.tick(AT)
+    assert found(report, "train") is Kind.EXEMPT
+    problems = (*report.snapshot.problems, *report.evaluation.problems)
+    assert [one.detail for one in problems if one.code == "owner_unproven"] == told
 
 
 MIG = "GPU-00000000-0000-4000-8000-0000000000aa"

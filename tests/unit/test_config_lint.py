@@ -462,6 +462,19 @@ ROWS = [
     ),
     (
         "shadowed",
+        "rules/mine.yaml:8:5",
+        rules(
+            rule("wide", match="{state: running, gpu: true, image: 'lab/*'}"),
+            rule("mine", match="{state: running, gpu: true, image: lab/train}"),
+        ),
+        rules(
+            rule("wide", match="{state: running, gpu: true, image: {not: 'lab/train:old'}}"),
+            rule("mine", match="{state: running, gpu: true, image: lab/train}"),
+        ),
+        "an image without a tag is meant with every tag, the excepted one too",
+    ),
+    (
+        "shadowed",
         "rules/mine.yaml:9:5",
         rules(rule("wide", except_="[{owner: bob}]"), rule("mine", except_="[{owner: bob}]")),
         rules(rule("wide", except_="[{owner: bob}]"), rule("mine", except_="[{owner: carol}]")),

@@ -195,6 +195,25 @@ def test_a_tick_that_was_not_written_down_whole_is_not_the_last_tick(path: Path,
     ]
 
 
+def test_what_was_known_of_a_container_outlasts_ticks_that_know_nothing(ledger: Ledger) -> None:
+    """Unknown keeps the last kind that was known, as often as it comes; every other kind takes its place."""
+    tick(ledger, NOON, verdict(Kind.UNKNOWN))
+    assert ledger.history().last_kinds == {KEY: Kind.UNKNOWN}
+    for number, (kind, known) in enumerate(
+        [
+            (Kind.CLEAR, Kind.CLEAR),
+            (Kind.UNKNOWN, Kind.CLEAR),
+            (Kind.UNKNOWN, Kind.CLEAR),
+            (Kind.ACT, Kind.ACT),
+            (Kind.UNKNOWN, Kind.ACT),
+            (Kind.YOUNG, Kind.YOUNG),
+        ],
+        start=1,
+    ):
+        tick(ledger, NOON + number * TICK, verdict(kind))
+        assert ledger.history().last_kinds == {KEY: known}, number
+
+
 def test_the_breaker_counts_from_its_first_tick_and_is_forgotten_when_it_lets_go(ledger: Ledger) -> None:
     """`breaker_since` stays while the breaker withholds, and a later one counts anew."""
     tick(ledger, NOON, breaker="all idle")

@@ -275,6 +275,11 @@ def test_looks_far_apart_refute_at_once_and_prove_only_together(
     reading = local(*values, window=timedelta(minutes=window))
     assert (reading.low, reading.high) == pytest.approx((low, high))
     assert compare(reading, "below", 0.05) is truth
+    # What any value would answer is answered by data as well, or not at all.
+    known = bool(reading.coverage or reading.low)
+    assert compare(reading, "below", 1.5) is (Truth.TRUE if known else Truth.UNKNOWN)
+    assert compare(reading, "at_least", 1.01) is (Truth.FALSE if known else Truth.UNKNOWN)
+    assert known is (values not in ([], [0.0]))
     assert reading.low <= (reading.value if reading.value is not None else math.inf) <= reading.high or not values
 
 
