@@ -15,6 +15,7 @@ from ds01_policy.demand import demand_of
 from ds01_policy.exceptions import exemption_of, with_exceptions
 from ds01_policy.logic import Truth, all_
 from ds01_policy.model import ALIVE, Demand, Evaluation, Evidence, Kind, Problem, State, Verdict
+from ds01_policy.readings import span_text
 from ds01_policy.rules import Rule, matches
 from ds01_policy.span import Span, age_of, is_up, span_of
 from ds01_policy.units import format_duration
@@ -142,8 +143,8 @@ def _gaps(evidence: Iterable[Evidence]) -> str:
     """Say what is missing, each reason once with the signals that it is about."""
     signals: dict[str, dict[str, None]] = {}
     for piece in evidence:
-        detail = f" ({piece.reading.detail})" if piece.reading.detail else ""
-        gap = f"{piece.reading.missing or 'between the bounds'}{detail}"
+        said = piece.reading.detail if piece.reading.missing else f"anything from {span_text(piece.reading)}"
+        gap = f"{piece.missing}{f' ({said})' if said else ''}"
         signals.setdefault(gap, {})[piece.label] = None
     return "; ".join(f"{', '.join(labels)}: {gap}" for gap, labels in signals.items())
 

@@ -11,13 +11,13 @@ from datetime import timedelta
 from enum import StrEnum
 
 _DURATION_UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0, "w": 604800.0}
-_DURATION_PART = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h|d|w)")
-_DURATION = re.compile(r"(?:\d+(?:\.\d+)?(?:ms|s|m|h|d|w))+\Z")
+_DURATION_PART = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h|d|w)", re.ASCII)
+_DURATION = re.compile(r"(?:\d+(?:\.\d+)?(?:ms|s|m|h|d|w))+\Z", re.ASCII)
 _BYTE_UNITS = {
     "B": 1, "kB": 1000, "KB": 1000, "MB": 1000**2, "GB": 1000**3, "TB": 1000**4,
     "KiB": 1024, "MiB": 1024**2, "GiB": 1024**3, "TiB": 1024**4,
 }  # fmt: skip
-_NUMBER_WITH_UNIT = re.compile(r"([+-]?\d+(?:\.\d+)?)\s*([A-Za-z%/]*)\Z")
+_NUMBER_WITH_UNIT = re.compile(r"([+-]?\d+(?:\.\d+)?)\s*([A-Za-z%/]*)\Z", re.ASCII)
 
 # Longer than any server lives; keeps `now - duration` inside the calendar.
 MAX_DURATION = timedelta(days=3650)
@@ -43,7 +43,7 @@ def parse_duration(text: str) -> timedelta:
     """
     text = text.strip()
     if not _DURATION.match(text):
-        if re.fullmatch(r"[+-]?\d+(\.\d+)?", text):
+        if re.fullmatch(r"[+-]?\d+(\.\d+)?", text, re.ASCII):
             message = f"{text!r} has no unit; write {text}s, {text}m or {text}h"
         else:
             message = f"{text!r} is not a duration; write it like 30m, 2h or 1d12h"

@@ -89,6 +89,7 @@ def explain(
     json: Json = False,
 ) -> None:
     """Say why it is (not) stopped, when it will be, and what to do. Then each rule with what was measured."""
+    container = container.removeprefix("/")  # as `docker inspect` writes names
     if at is not None:
         from ds01_policy.cli.looking_back import explain_past
 

@@ -79,6 +79,9 @@ def evaluate(options: Options, *, mode: str | None, json: bool) -> None:
     policy = policy_of(options)
     world = world_of(options, policy)
     effective = weakest(policy.settings.mode, Mode(mode) if mode else None)
+    if mode and effective is not Mode(mode):
+        words = f"--mode may only weaken: this run is in mode {effective}, as settings.yaml says"
+        say([(Priority.NOTICE, words)], sys.stderr, limit=200)
     progress, began = Progress(), now()
     try:
         if world.replay is not None:

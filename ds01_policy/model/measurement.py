@@ -76,6 +76,11 @@ class Evidence:
     label: str  # what people call the signal: gpu, cpu, network
 
     @property
+    def missing(self) -> Missing | None:
+        """What an answer lacks; None: there is one. Where nothing else is said, what is not covered keeps it open."""
+        return (self.reading.missing or Missing.LOW_COVERAGE) if self.truth is Truth.UNKNOWN else None
+
+    @property
     def passed_over(self) -> Reading | None:
         """What the best source said, where it had no answer and another one gave it."""
         parts = self.reading.parts

@@ -10,8 +10,6 @@ import math
 from datetime import UTC, timedelta
 from typing import TYPE_CHECKING, Any
 
-from ds01_policy.logic import Truth
-
 if TYPE_CHECKING:
     from collections.abc import Iterable
     from datetime import datetime
@@ -233,7 +231,6 @@ def _source(state: SourceState) -> Json:
 
 def _evidence(evidence: Evidence) -> Json:
     reading = evidence.reading
-    unknown = evidence.truth is Truth.UNKNOWN
     return {
         "signal": reading.signal,
         "window_s": seconds(reading.window),
@@ -246,6 +243,6 @@ def _evidence(evidence: Evidence) -> Json:
         "source": reading.source,
         "instead_of": evidence.instead_of,
         "truth": evidence.truth.value,
-        "missing": reading.missing.value if unknown and reading.missing is not None else None,
+        "missing": None if evidence.missing is None else evidence.missing.value,
         "detail": reading.detail,
     }

@@ -218,7 +218,7 @@ def _instead(evidence: Evidence, better: Reading) -> str:
 
 def _truth(evidence: Evidence) -> str:
     if evidence.truth is Truth.UNKNOWN:
-        return evidence.reading.missing.value if evidence.reading.missing is not None else "unknown"
+        return str(evidence.missing)
     return "true" if evidence.truth is Truth.TRUE else "false"
 
 

@@ -70,8 +70,11 @@ def test_the_option_can_only_weaken_the_mode(setting: Mode, option: Mode | None,
     """An admin can look at what the timer would do; nobody can make it act from the command line."""
     config = configured(tmp_path, mode=setting.value, prometheus={"url": "http://localhost:9090"})
     args = [] if option is None else ["--mode", option.value]
-    document = on_demo("evaluate", "--json", *args, config=config).json
+    ran = on_demo("evaluate", "--json", *args, config=config)
+    document = ran.json
     expected = setting if option is None else min(setting, option, key=list(Mode).index)
+    told = f"--mode may only weaken: this run is in mode {setting}, as settings.yaml says"
+    assert (told in ran.stderr) is (option not in (None, expected)), ran.stderr
     assert document["mode"] == expected
     assert {one["mode"] for one in document["plan"]} == {expected}
     enforced = {tuple(one["actions"]) for one in document["plan"] if one["disposition"] == "enforce"}
@@ -159,11 +162,11 @@ def test_a_real_terminal_is_used_in_full(monkeypatch: pytest.MonkeyPatch) -> Non
 
 
 def test_a_container_is_found_by_name_or_by_the_start_of_its_id() -> None:
-    """Docker's twelve digits, all sixty-four, or as few as are its own."""
+    """Docker's twelve digits, all sixty-four, or as few as are its own; a name also as `docker inspect` writes it."""
     by_name = on_demo("explain", "train", "--json").json
     full = by_name["container"]["id"]
     own = next(full[:length] for length in range(1, 65) if sum(each.startswith(full[:length]) for each in LISTED) == 1)
-    for part in (own, full[:12], full):
+    for part in ("/train", own, full[:12], full):
         assert on_demo("explain", part, "--json").json == by_name
 
 

@@ -199,13 +199,13 @@ def test_containers_of_one_name_are_ordered_by_id() -> None:
         pytest.param(Truth.TRUE, Missing.STALE, (True, None), id="gaps that do not matter are not named"),
         pytest.param(Truth.FALSE, Missing.LOW_COVERAGE, (False, None), id="nor where the answer is no"),
         pytest.param(Truth.UNKNOWN, Missing.STALE, (None, "stale"), id="unknown says what is missing"),
-        pytest.param(Truth.UNKNOWN, None, (None, None), id="unknown between whole bounds lacks nothing"),
+        pytest.param(Truth.UNKNOWN, None, (None, "low_coverage"), id="and never nothing: then the cover"),
     ],
 )
 def test_missing_is_said_only_where_it_decides(
     truth: Truth, missing: Missing | None, said: tuple[bool | None, str | None]
 ) -> None:
-    """`truth` is true, false or null, and `missing` is null unless it is null."""
+    """`truth` is true, false or null, and `missing` is null unless it is null, and never with it."""
     evidence = replace(QUIET[0], truth=truth, reading=replace(QUIET[0].reading, missing=missing))
     got = verdict_json(replace(TRAIN_IDLE, evidence=(evidence,)))["evidence"][0]
     assert (got["truth"], got["missing"]) == said

@@ -170,7 +170,7 @@ source_down: gpu metrics are stale
         pytest.param(Missing.NO_SERIES, "", "no_series  gpu", "no_series: nobody has measured it", id="without words"),
         pytest.param(Missing.NO_SERIES, "none", "no_series  gpu", "no_series: none", id="with the source's own words"),
         pytest.param(
-            None, "", "unknown  gpu", "unknown: what is not covered may lie on either side of", id="only wide"
+            None, "", "low_coverage  gpu", "low_coverage: what is not covered may lie on either side", id="only wide"
         ),
     ],
 )

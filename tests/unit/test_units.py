@@ -29,7 +29,9 @@ def test_durations(text: str, seconds: float) -> None:
     assert parse_duration(text).total_seconds() == seconds
 
 
-@pytest.mark.parametrize("text", ["48", "0", "1.5", "", "h", "5 min", "-3h", "3h3h", "1y", "infinity", "99999999999d"])
+@pytest.mark.parametrize(
+    "text", ["48", "0", "1.5", "", "h", "5 min", "-3h", "3h3h", "1y", "infinity", "99999999999d", "٣٠m"]
+)
 def test_what_is_no_duration(text: str) -> None:
     """A lost unit is an error, not seconds."""
     with pytest.raises(ValueError, match=r"unit|duration|years|twice"):
