@@ -36,11 +36,11 @@ def breaker_reason(policy: Policy, snapshot: Snapshot, evaluation: Evaluation, h
                 idle.add(verdict.container.id)
             elif verdict.kind is Kind.CLEAR:
                 working.add(verdict.container.id)
-    if working - idle or not idle:
+    if working - idle:
         return ""
     settings = policy.settings.breaker
     since = history.breaker_since
-    if since is not None:
+    if since is not None:  # also where nobody can be judged at all: an outage is no reason to let go
         left = since + settings.hold - snapshot.at
         return _words(len(idle), left) if left > timedelta() else ""
     if history.last_tick_at is None or snapshot.at - history.last_tick_at > CONSECUTIVE:
@@ -57,6 +57,6 @@ def breaker_reason(policy: Policy, snapshot: Snapshot, evaluation: Evaluation, h
 
 def _words(count: int, left: timedelta) -> str:
     return (
-        f"{count} containers turned idle in one tick and nobody on this host is seen working: taken for a fault of the "
-        f"metrics until somebody is, or for another {format_duration(left)}"
+        f"{count or 'all'} containers turned idle in one tick and nobody on this host is seen working: taken for a "
+        f"fault of the metrics until somebody is, or for another {format_duration(left)}"
     )

@@ -86,6 +86,7 @@ class _Sign:
     via: str
     firm: bool  # not a claim that any user can make
     said: str = ""  # of a claim: its words, for when they are contradicted
+    guarded: bool = False  # only a wrapper of the site's can have made it: a mount, which anybody can ask for, is firm
 
 
 def identify(
@@ -154,10 +155,10 @@ def _sign(
     match matcher.via:
         case "label":
             user = container.labels.get(matcher.label)
-            return _Sign(user, via, firm=matcher.guarded, said=f"{via}={user}") if user is not None else None
+            return _Sign(user, via, matcher.guarded, f"{via}={user}", matcher.guarded) if user is not None else None
         case "label_home":
             found = _under_home(container.labels.get(matcher.label, ""), matcher.homes)
-            return _Sign(found[0], via, firm=matcher.guarded, said=f"{via} ({found[1]})") if found else None
+            return _Sign(found[0], via, matcher.guarded, f"{via} ({found[1]})", matcher.guarded) if found else None
         case "name":
             user = _user_in_name(matcher.pattern, container.name, user_of_uid)
             return _Sign(user, "name", firm=False, said=f"name ({user})") if user else None
@@ -213,9 +214,9 @@ def _infrastructure(identity: Identity, container: Container, owner: _Sign, prob
         return False
     if any(fnmatchcase(container.name, pattern) for pattern in trusted.names):
         return True
-    if owner.firm and any(fnmatchcase(owner.user, pattern) for pattern in trusted.owners):
+    if owner.guarded and any(fnmatchcase(owner.user, pattern) for pattern in trusted.owners):
         return True
-    whose = f"{owner.user!r} ({owner.via or 'no sign of anybody'}{'' if owner.firm else ', unproven'})"
+    whose = f"{owner.user!r} ({owner.via or 'no sign of anybody'}{'' if owner.guarded else ', unproven'})"
     detail = (
         f"{_called(container)} carries {claimed} but is treated like any other: neither its image {container.image!r} "
         f"nor its name nor its owner {whose} is trusted; if it should be, list its image or its name in identity.yaml "

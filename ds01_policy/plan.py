@@ -191,6 +191,9 @@ def _spend(policy: Policy, snapshot: Snapshot, history: History, acts: list[Deci
 
     def turn(act: Decision) -> tuple[bool, datetime, datetime, datetime, str]:
         container, due = act.container, act.verdict.due_at or snapshot.at
+        spell = history.spells.get((container.id, act.verdict.rule))
+        if spell is not None:  # a rule over signals is always due now: who has been for long does not wait for ever
+            due = min(due, spell.since)
         failed = history.failed.get(container.id)
         return failed is not None, failed or due, due, container.created_at, container.id
 

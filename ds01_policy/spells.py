@@ -9,7 +9,7 @@ from dataclasses import replace
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
-from ds01_policy.model import Kind, Spell
+from ds01_policy.model import ALIVE, Kind, Spell
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -39,9 +39,7 @@ def progress(spell: Spell | None, verdict: Verdict, at: datetime) -> Spell | Non
     kept = verdict.kind is Kind.EXEMPT and verdict.held_by == KEEP_ALIVE and verdict.beneath in _DUE
     if not kept and verdict.kind not in _DUE:
         return spell
-    spell = continued(spell, verdict, at) or Spell(
-        verdict.container.id, verdict.container.started_at, verdict.rule, at, at
-    )
+    spell = continued(spell, verdict, at) or Spell(verdict.container.id, life_of(verdict), verdict.rule, at, at)
     if kept:
         kept_since = spell.kept_since or at
         return replace(spell, seen=at, kept_since=kept_since, warned_at=None, warned_mode=None, delivered=False)
@@ -58,9 +56,23 @@ def continued(spell: Spell | None, verdict: Verdict, at: datetime) -> Spell | No
     return spell
 
 
+def life_of(verdict: Verdict) -> datetime | None:
+    """Tell when what is due began to live: a rule over clocks counts through restarts, and so does its warning.
+
+    Else whoever restarts often enough is warned for ever, and never stopped. What was measured is of one life only.
+    """
+    container = verdict.container
+    through_restarts = not verdict.evidence and container.state in ALIVE
+    return (container.running_since if through_restarts else None) or container.started_at
+
+
 def _trusted(spell: Spell, verdict: Verdict, at: datetime) -> bool:
     """Whether it is of this life, and no clock was set back since."""
-    return spell.started_at == verdict.container.started_at and spell.seen <= at
+    if verdict.kind in _DUE:
+        of_this_life = spell.started_at == life_of(verdict)
+    else:  # which says nothing of what was measured: whose spell it is shows once something is due again
+        of_this_life = spell.started_at in (verdict.container.started_at, verdict.container.running_since)
+    return of_this_life and spell.seen <= at
 
 
 def _ends(verdict: Verdict) -> bool:

@@ -21,7 +21,7 @@ from ds01_policy.observe.recorded_values import (
     inventory_json,
     inventory_of,
 )
-from ds01_policy.observe.redacted import redact_inspect, redact_listed
+from ds01_policy.observe.redacted import CONNECTED, redact_inspect, redact_listed
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -50,6 +50,10 @@ def renamed(recording: Recording, names: Names, asked: Asked) -> Recording:
     }
     history = history_json(recording.history)
     history["unwritable_why"] = LEFT_OUT if recording.history.unwritable_why else ""
+    for life in history["lives"]:  # of those that are gone nobody asks any more
+        life["owner"] = (
+            names.user(life["owner"]) if life["owner"] in {*names.users.known, *names.strangers.known} else ""
+        )
     for unfit in history["unfit"].values():
         unfit["why"] = LEFT_OUT
     return replace(recording, host=HOST, kept=kept, history=history_of(names.anywhere(history)))
@@ -124,6 +128,8 @@ def _inspect(raw: Json, names: Names, asked: Asked) -> Json:
         if key in raw:
             value = raw[key]
             kept[key] = part(value, names, asked) if isinstance(value, dict) else odd(value)
+    if "NetworkSettings" in raw:
+        kept |= CONNECTED
     if "Mounts" in raw:
         mounts = raw["Mounts"]
         listed = isinstance(mounts, list)

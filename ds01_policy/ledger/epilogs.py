@@ -5,11 +5,11 @@ Owns that each life gets exactly one, however many processes try. Looks at no GP
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
+from ds01_policy.ledger.inventory import gpus_of
 from ds01_policy.ledger.schema import clean, instant, instant_or_none, stamp
 from ds01_policy.model import GpuRef, Status
 
@@ -159,14 +159,6 @@ def known_since(connection: sqlite3.Connection, at: datetime) -> datetime:
     if since is None:
         note(connection, "known_since", at)
     return since or at
-
-
-def gpus_of(text: str) -> tuple[GpuRef, ...]:
-    """Read what inventory.py wrote. Raises ValueError or TypeError."""
-    try:
-        return tuple(GpuRef(str(ref["uuid"]), ref["gpu_instance"]) for ref in json.loads(text))
-    except KeyError as error:
-        raise ValueError(f"gpus: {text!r}") from error
 
 
 def note(connection: sqlite3.Connection, what: str, at: datetime) -> None:

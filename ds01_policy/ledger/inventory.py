@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from ds01_policy.ledger.schema import clean, instant, instant_or_none, stamp, stamp_or_none
 from ds01_policy.lives import running_since
-from ds01_policy.model import ALIVE, Life
+from ds01_policy.model import ALIVE, GpuRef, Life
 
 if TYPE_CHECKING:
     import sqlite3
@@ -41,13 +41,15 @@ def lives(connection: sqlite3.Connection) -> dict[str, Life]:
     if newest is None:
         return {}
     rows = connection.execute(
-        "SELECT container, max(started_at), running_since, last_seen, ended_at FROM inventory"
+        "SELECT container, max(started_at), running_since, last_seen, ended_at, owner, gpus FROM inventory"
         " WHERE last_seen >= ? GROUP BY container",  # SQLite takes the other columns from the row with the maximum
         (stamp(instant(newest) - RECENT),),
     )
     return {
-        container: Life(container, instant(started), instant(since), instant(seen), instant_or_none(ended))
-        for container, started, since, seen, ended in rows
+        container: Life(
+            container, instant(started), instant(since), instant(seen), instant_or_none(ended), owner, gpus_of(gpus)
+        )
+        for container, started, since, seen, ended, owner, gpus in rows
     }
 
 
@@ -153,6 +155,14 @@ def _row(container: Container, since: datetime | None, at: datetime) -> dict[str
 
 def _gpus(claim: GpuClaim) -> str:
     return json.dumps([{"uuid": ref.uuid, "gpu_instance": ref.gpu_instance} for ref in claim.refs])
+
+
+def gpus_of(text: str) -> tuple[GpuRef, ...]:
+    """Read what `_gpus` wrote. Raises ValueError or TypeError."""
+    try:
+        return tuple(GpuRef(str(ref["uuid"]), ref["gpu_instance"]) for ref in json.loads(text))
+    except KeyError as error:
+        raise ValueError(f"gpus: {text!r}") from error
 
 
 def running_gpu_containers(snapshot: Snapshot) -> int:

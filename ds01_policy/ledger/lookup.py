@@ -7,7 +7,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from ds01_policy.ledger.epilogs import EndedLife, gpus_of
+from ds01_policy.ledger.epilogs import EndedLife
+from ds01_policy.ledger.inventory import gpus_of
 from ds01_policy.ledger.schema import clean, instant
 
 if TYPE_CHECKING:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from ds01_policy.ledger.schema import instant, instant_or_none, stamp, stamp_or_none
 from ds01_policy.model import Kind, Mode, Spell
-from ds01_policy.spells import progress
+from ds01_policy.spells import life_of, progress
 
 if TYPE_CHECKING:
     import sqlite3
@@ -121,7 +121,7 @@ def would_have_warned(connection: sqlite3.Connection, decision: Decision, at: da
 
 
 def _of(decision: Decision) -> tuple[str, str, str | None]:
-    return decision.container.id, decision.verdict.rule, stamp_or_none(decision.container.started_at)
+    return decision.container.id, decision.verdict.rule, stamp_or_none(life_of(decision.verdict))
 
 
 def breaker_since(connection: sqlite3.Connection) -> datetime | None:

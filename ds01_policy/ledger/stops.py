@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING
 
-from ds01_policy.ledger.epilogs import gpus_of
+from ds01_policy.ledger.inventory import gpus_of
 from ds01_policy.ledger.schema import instant, instant_or_none, stamp
 from ds01_policy.model import UNSEEN, Stop, Totals
 from ds01_policy.stops import REACH, advanced

@@ -103,7 +103,7 @@ class Spell:
     """A stretch of ticks in which one rule kept finding one life of one container due, or nearly so."""
 
     container: str  # 64 hex
-    started_at: datetime | None  # the life it belongs to
+    started_at: datetime | None  # the life it belongs to; of a rule over clocks the run, which restarts do not end
     rule: str
     since: datetime  # first tick of the spell
     seen: datetime  # last tick of the spell
@@ -122,6 +122,8 @@ class Life:
     running_since: datetime  # start of the first life of the run it belongs to
     last_seen: datetime  # last tick that saw it
     ended_at: datetime | None = None  # None: it was alive when last seen
+    owner: str = ""  # as it was found in this life; empty: nobody wrote it down
+    gpus: tuple[GpuRef, ...] = ()  # likewise
 
 
 @dataclass(frozen=True, slots=True)

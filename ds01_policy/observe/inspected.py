@@ -87,7 +87,7 @@ def container_of(raw: Json) -> Container:
         labels=_labels(fields),
         restart_policy=fields.text("HostConfig", "RestartPolicy", "Name", default="") or "no",
         auto_remove=fields.flag("HostConfig", "AutoRemove"),
-        network_mode=_network_mode(fields.text("HostConfig", "NetworkMode", default="")),
+        network_mode=_network_mode(fields),
         pid=fields.count("State", "Pid"),
         mounts=tuple(_mount(fields, entry) for entry in fields.items("Mounts")),
     )
@@ -199,8 +199,15 @@ def _labels(fields: _Fields) -> dict[str, str]:
     return dict(labels)
 
 
-def _network_mode(text: str) -> str:
-    """`default` is what the daemon calls its own bridge network."""
+def _network_mode(fields: _Fields) -> str:
+    """`default` is what the daemon calls its own bridge network.
+
+    Who was started on no network may have been connected to one since: what it is on counts, not what it was made on.
+    """
+    text = fields.text("HostConfig", "NetworkMode", default="")
+    if text == "none":
+        on = fields.get("NetworkSettings", "Networks")
+        return "bridge" if isinstance(on, dict) and set(on) - {"none"} else text
     return "bridge" if text in ("", "default") else text
 
 

@@ -132,6 +132,8 @@ def history_json(history: History) -> Json:
                 "running_since": time_json(life.running_since),
                 "last_seen": time_json(life.last_seen),
                 "ended_at": time_json(life.ended_at),
+                "owner": life.owner,
+                "gpus": [{"uuid": ref.uuid, "gpu_instance": ref.gpu_instance} for ref in life.gpus],
             }
             for _, life in sorted(history.lives.items())
         ],
@@ -205,6 +207,8 @@ def _life_of(value: Json) -> Life:
         running_since=time_of(value["running_since"]),
         last_seen=time_of(value["last_seen"]),
         ended_at=_maybe_time(value["ended_at"]),
+        owner=str(value.get("owner", "")),
+        gpus=tuple(GpuRef(each["uuid"], each["gpu_instance"]) for each in value.get("gpus", ())),
     )
 
 

@@ -22,6 +22,8 @@ _NOT_OF_HOST_CONFIG = ("LogConfig", "Mounts", "StorageOpt")  # what is mounted s
 # Not every NVIDIA_*: NVIDIA_API_KEY is a token.
 _VARIABLES = ("CUDA_VERSION", "NVIDIA_VISIBLE_DEVICES", "NVIDIA_DRIVER_CAPABILITIES", "NVIDIA_DISABLE_REQUIRE")
 REDACTED = "redacted"
+# What is kept of the networks of a container that was made on none.
+CONNECTED: Json = {"NetworkSettings": {"Networks": {"some": {}}}}
 _SECRET_KEY = re.compile(
     r"passw|passphrase|secret|token|credential|basicauth|(api|access|private|signing)[._-]?key", re.IGNORECASE
 )
@@ -50,7 +52,15 @@ def redact_inspect(raw: Json) -> Json:
             config["Env"] = [entry for entry in config["Env"] if _harmless(entry)]
         config = _with_labels(config)
     kept["Config"] = config
-    return kept
+    return kept | _connected_since(raw)
+
+
+def _connected_since(raw: Json) -> Json:
+    """Keep that a container made on no network is on one by now; which one is nobody's business."""
+    settings, host = raw.get("NetworkSettings"), raw.get("HostConfig")
+    on = settings.get("Networks") if isinstance(settings, dict) else None
+    made_on_none = isinstance(host, dict) and host.get("NetworkMode") == "none"
+    return dict(CONNECTED) if made_on_none and isinstance(on, dict) and set(on) - {"none"} else {}
 
 
 def _harmless(entry: object) -> bool:

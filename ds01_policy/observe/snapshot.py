@@ -15,7 +15,7 @@ from ds01_policy.exceptions import wanting_keep_alive
 from ds01_policy.gpu_claim import claim
 from ds01_policy.host_processes import host_processes
 from ds01_policy.identity import identify
-from ds01_policy.lives import running_since
+from ds01_policy.lives import remembered, running_since
 from ds01_policy.model import KeepAlive, Problem, Snapshot, SourceState
 from ds01_policy.observe.fallback import Sampled, answers_of, sample, too_rare
 from ds01_policy.observe.gpus import NoGpuStack
@@ -211,16 +211,16 @@ def identified(
     )
     if gpus.wants:  # whose a container without a GPU is, no rule asks
         problems += who.problems
+    previous = history.lives.get(facts.id)
+    facts = replace(facts, owner=who.owner, owner_via=who.owner_via, owner_proven=who.proven)
+    facts = remembered(facts, previous)
     return replace(
         facts,
         type=who.type,
         type_via=who.type_via,
-        owner=who.owner,
-        owner_via=who.owner_via,
-        owner_proven=who.proven,
-        group=policy.limits.group_of(who.owner),
+        group=policy.limits.group_of(facts.owner),
         infrastructure=who.infrastructure,
-        running_since=running_since(facts, history.lives.get(facts.id)),
+        running_since=running_since(facts, previous),
     )
 
 
@@ -273,6 +273,8 @@ def _kept_since(container: Container, history: History) -> datetime | None:
     known = [
         spell.kept_since
         for (container_id, _), spell in history.spells.items()
-        if container_id == container.id and spell.started_at == container.started_at and spell.kept_since is not None
+        if container_id == container.id
+        and spell.started_at in (container.started_at, container.running_since)
+        and spell.kept_since is not None
     ]
     return min(known, default=None)

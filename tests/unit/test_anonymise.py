@@ -173,6 +173,7 @@ def remembering(recording: Recording, user: str) -> History:
         recording.history,
         partitions={ref: Partition(devices, recording.at) for ref, devices in split.made_of.items()},
         samples={"gpu": {str(ref): ((at, 0.0),) for gpu in gpus for ref in gpu.refs}},
+        lives={key: replace(life, owner=user, gpus=gpus[0].refs) for key, life in recording.history.lives.items()},
         unfit={gpus[3].uuid: Unfit(recording.at, f"Xid 79 after {user}'s container")},
         resets={gpus[3].uuid: recording.at - timedelta(minutes=20)},
     )
@@ -236,6 +237,8 @@ def test_what_the_host_remembers_is_carried(both: tuple[Report, Report, Names, P
     assert {one.why for one in after.history.unfit.values()} == {LEFT_OUT}
     assert after.history.resets == {names.marks(uuid): at for uuid, at in before.history.resets.items()}
     assert len(after.history.resets) == 1
+    assert {one.owner for one in after.history.lives.values()} == {names.user("carol")}
+    assert {one.gpus for one in after.history.lives.values()} == {after.snapshot.gpus[0].refs}
     first, second = after.snapshot.host_processes
     assert (first.gpu, first.user) == (after.snapshot.gpus[0].uuid, names.user("carol"))
     assert re.fullmatch(r"folder-x\d+\.service", first.place)

@@ -190,6 +190,67 @@ def test_an_exemption_that_rests_on_an_unproven_owner_is_told_of(
     assert [one.detail for one in problems if one.code == "owner_unproven"] == told
 
 
+def test_an_outage_while_the_breaker_withholds_does_not_let_go(story: Story) -> None:
+    """Held back for two hours from when they turned idle, whatever could not be asked in between."""
+    for number in range(4):
+        story.host.inspects[DIGITS[number]] = inspect(DIGITS[number], f"c{number}", number, up=9 * HOUR)
+        story.host.busy[number] = AT - 9 * HOUR
+    story.tick(AT)
+    story.host.busy.clear()
+    assert set(plan(story.tick(AT + 10 * MINUTE)).values()) >= {"breaker"}
+    story.host.metrics = SourceDown("connection refused")
+    dark = story.tick(AT + 20 * MINUTE)
+    assert "all containers turned idle in one tick" in dark.plan.breaker
+    story.host.metrics = None
+    for minutes, held in ((30, True), (125, True), (135, False)):
+        back = story.tick(AT + minutes * MINUTE)
+        assert {value == "breaker" for key, value in plan(back).items() if key.endswith("warn")} == {held}, minutes
+
+
+def test_whoever_restarts_for_ever_is_stopped_in_the_end(story: Story) -> None:
+    """Every 25 minutes: never idle for long enough, and the notice of 30 would never be over in any one life."""
+    raw = inspect(A, "train", up=47 * HOUR)
+    held = {}
+    for minutes in range(0, 180, 5):
+        begun = AT + (minutes // 25 * 25) * MINUTE
+        story.host.inspects[A] = restarted(raw, begun, begun - timedelta(seconds=2)) if minutes >= 25 else raw
+        held[minutes] = plan(story.tick(AT + minutes * MINUTE))
+    warned = [minutes for minutes, due in held.items() if "train max-runtime warn" in due]
+    assert len(warned) == 1, "warned once, in whichever life"
+    assert held[60]["train max-runtime stop"] == "mode", "which is all that keeps it alive in this story"
+    assert held[175] == {"train max-runtime stop": "mode"}
+
+
+def test_who_has_been_idle_for_long_is_not_starved_by_what_others_leave(policy: Policy, tmp_path: Path) -> None:
+    """One may be ended at a tick, and at every tick another ended container is due as well."""
+    narrow = replace(policy.settings, budget=replace(policy.settings.budget, per_run=1))
+    story = Story(replace(policy, settings=narrow), tmp_path / "state")
+    train = inspect(A, "train")
+    acts = []
+    for ticks in range(8):
+        at = AT + ticks * 5 * MINUTE
+        left = restarted(inspect(DIGITS[1], "left", 1, status="exited"), at - 9 * HOUR, at - 31 * MINUTE, "exited")
+        story.host.inspects = {A: train, DIGITS[1]: left}
+        due = plan(story.tick(at))
+        acts.append({name for name in ("train", "left") for key, held in due.items() if name in key and held == "mode"})
+    assert {"train", "left"} <= set().union(*acts)
+
+
+def test_a_gpu_that_is_renumbered_under_a_container_is_not_taken_for_its_own(story: Story) -> None:
+    """It works on the third GPU, which it was given by number; the first one goes away, and another is the third."""
+    story.host.inspects[A] = inspect(A, "train", 2)
+    story.host.busy[2] = AT - 9 * HOUR
+    mine = story.tick(AT).snapshot.containers[0].gpus.refs
+    story.host.gpus = tuple(replace(gpu, index=gpu.index - 1) for gpu in GPUS[1:])
+    for minutes in (5, 10, 70):
+        later = story.tick(AT + minutes * MINUTE)
+        assert found(later, "train") is Kind.UNKNOWN, minutes
+        (container,) = later.snapshot.containers
+        assert container.gpus.refs == mine
+        assert "the host's were renumbered" in container.gpus.unclear
+        assert not [key for key in plan(later) if "idle-gpu" in key]
+
+
 MIG = "GPU-00000000-0000-4000-8000-0000000000aa"
 
 

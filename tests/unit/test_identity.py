@@ -389,8 +389,9 @@ CLAIMS = [
     ),
     pytest.param(container(CLAIM | ADMIN), GUARDED, True, id="label and a trusted owner by a guarded label"),
     pytest.param(
-        container(CLAIM | ADMIN, homes=("/home/admin1",)), OWNERS, True, id="label and a trusted owner whose home it is"
+        container(CLAIM | ADMIN, homes=("/home/admin1",)), OWNERS, False, id="label and a home that anybody can mount"
     ),
+    pytest.param(container(CLAIM, homes=("/home/admin1",)), OWNERS, False, id="label and nothing but such a home"),
     pytest.param(container(CLAIM), OWNERS, False, id="label alone"),
     pytest.param(container(CLAIM | ADMIN), OWNERS, False, id="label and an owner by a label that anybody can set"),
     pytest.param(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import json
 from datetime import UTC, datetime
 from typing import Any
 
@@ -13,6 +14,7 @@ from hypothesis import strategies as st
 from ds01_policy.model import Mount, State
 from ds01_policy.observe.inspected import Malformed, container_of, parse_time, shows_dockers_mounts
 from ds01_policy.observe.ports import SourceError
+from ds01_policy.observe.redacted import redact_inspect
 
 ID = "0123456789abcdef" * 4
 VOLUME = "fe" * 32
@@ -147,6 +149,25 @@ def test_a_time_that_cannot_be_believed_is_an_error(text: str) -> None:
 def test_network_modes_keep_their_names(mode: str, expected: str) -> None:
     """Signals ask the mode whether a container has network counters of its own."""
     assert container_of(put(mode, "HostConfig", "NetworkMode")).network_mode == expected
+
+
+@pytest.mark.parametrize(
+    ("networks", "expected"),
+    [
+        pytest.param({"none": {}}, "none", id="still on none"),
+        pytest.param({}, "none", id="on none at all"),
+        pytest.param(None, "none", id="not said"),
+        pytest.param({"lab": {"IPAddress": "10.0.0.2"}}, "bridge", id="connected to another since"),
+        pytest.param({"container": {}}, "bridge", id="whatever that is called"),
+    ],
+)
+@pytest.mark.parametrize("recorded", [False, True], ids=["live", "recorded"])
+def test_who_was_made_on_no_network_may_be_on_one_by_now(networks: Any, expected: str, *, recorded: bool) -> None:
+    """`docker network connect` leaves the mode as it was; a recording remembers that, and no name."""
+    raw = put("none", "HostConfig", "NetworkMode") | {"NetworkSettings": {"Networks": networks}}
+    kept = redact_inspect(raw) if recorded else raw
+    assert container_of(kept).network_mode == expected
+    assert not recorded or "10.0.0.2" not in json.dumps(kept)
 
 
 def test_mounts_say_where_data_survives() -> None:

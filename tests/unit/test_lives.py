@@ -6,8 +6,8 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from ds01_policy.lives import running_since
-from ds01_policy.model import Container, Life, State
+from ds01_policy.lives import remembered, running_since
+from ds01_policy.model import Container, GpuClaim, GpuRef, Life, State
 
 MONDAY = datetime(2026, 3, 2, 0, 0, tzinfo=UTC)
 
@@ -68,3 +68,55 @@ def test_where_the_run_began(
         None if finished is None else at(finished),
     )
     assert running_since(container, previous) == (None if expected is None else at(expected))
+
+
+@pytest.mark.parametrize(
+    ("now", "before", "started", "expected"),
+    [
+        pytest.param("unknown", "alice", 0, "alice", id="a directory that does not answer"),
+        pytest.param("unknown", "alice", 1, "unknown", id="another life: whose that was says nothing"),
+        pytest.param("bob", "alice", 0, "bob", id="somebody is found: who is found now counts"),
+        pytest.param("unknown", "unknown", 0, "unknown", id="nobody ever knew"),
+        pytest.param("unknown", "", 0, "unknown", id="nobody wrote it down"),
+    ],
+)
+def test_an_owner_who_was_found_once_stays_the_owner_of_that_life(
+    now: str, before: str, started: float, expected: str
+) -> None:
+    """Nobody's caps are for who was never known, not for whose name cannot be asked for this minute."""
+    container = Container("c" * 64, "train", "img", State.RUNNING, at(0), at(started), owner=now, owner_proven=True)
+    found = remembered(container, Life("c" * 64, at(0), at(0), at(0), owner=before))
+    assert found.owner == expected
+    assert found.owner_proven is (found.owner == now)
+    assert ("as found earlier in its life" in found.owner_via) is (found.owner != now)
+
+
+ONE, TWO, THREE = (GpuRef(f"GPU-{name}") for name in ("one", "two", "three"))
+SLICE = GpuRef("GPU-one", 7)
+
+
+@pytest.mark.parametrize(
+    ("now", "before", "unclear"),
+    [
+        pytest.param((TWO,), (ONE,), True, id="another one"),
+        pytest.param((TWO, THREE), (ONE, TWO), True, id="one of two is another"),
+        pytest.param((ONE,), (ONE,), False, id="the same"),
+        pytest.param((GpuRef("GPU-ONE"),), (ONE,), False, id="the same in other letters"),
+        pytest.param((ONE,), (ONE, TWO), False, id="one has gone: nobody works on it any more"),
+        pytest.param((ONE, TWO), (ONE,), False, id="one has come: all are meant"),
+        pytest.param((SLICE,), (ONE,), False, id="divided: which slice is asked elsewhere"),
+        pytest.param((ONE,), (), False, id="nobody wrote it down"),
+        pytest.param((), (ONE,), False, id="none can be named now: that says so itself"),
+    ],
+)
+def test_gpus_cannot_change_within_a_life(
+    now: tuple[GpuRef, ...], before: tuple[GpuRef, ...], *, unclear: bool
+) -> None:
+    """Numbers move when a GPU goes away; what the container was given does not."""
+    claim = GpuClaim(wants=True, refs=now, via="--gpus")
+    container = Container("c" * 64, "train", "img", State.RUNNING, at(0), at(0), gpus=claim)
+    found = remembered(container, Life("c" * 64, at(0), at(0), at(0), gpus=before)).gpus
+    assert bool(found.unclear) is unclear
+    assert found.refs == (before if unclear else now)
+    elsewhere = remembered(container, Life("c" * 64, at(-1), at(-1), at(0), gpus=before)).gpus
+    assert elsewhere == claim

@@ -252,7 +252,7 @@ HISTORY = History(
     spells={(ONE, "idle-gpu"): SPELL, (TWO, "idle-gpu"): Spell(TWO, None, "idle-gpu", AT, AT, kept_since=AT)},
     last_kinds={(ONE, "idle-gpu"): Kind.WARN, (TWO, "idle-gpu"): Kind.EXEMPT},
     last_tick_at=AT - timedelta(minutes=5),
-    lives={ONE: Life(ONE, AT - timedelta(hours=4), AT - timedelta(days=2), AT, None)},
+    lives={ONE: Life(ONE, AT - timedelta(hours=4), AT - timedelta(days=2), AT, None, "alice", (GpuRef("GPU-2", 7),))},
     last_running=2,
     breaker_since=AT - timedelta(minutes=5),
     samples={
