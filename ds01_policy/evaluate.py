@@ -21,7 +21,7 @@ from ds01_policy.span import Span, age_of, is_up, span_of
 from ds01_policy.units import format_duration
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
     from datetime import datetime
 
     from ds01_policy.model import Container, Snapshot
@@ -41,20 +41,35 @@ def evaluate(policy: Policy, snapshot: Snapshot, demand: Demand | None = None) -
             problems[
                 Problem("unlisted_type", f"limits.yaml lists no container type {container.type!r}; other layers apply")
             ] = None
-        for rule in policy.rules:
-            if matches(rule.match, container, snapshot.host):
-                verdicts.append(_verdict(policy, snapshot, demand, rule, container))
-                if verdicts[-1].held_by == "exempted" and not container.owner_proven:
-                    exemption = exemption_of(policy, snapshot, rule, container)
-                    if exemption is not None and exemption.of_a_person:
-                        problems[_unproven(container)] = None
+        matching = [rule for rule in policy.rules if matches(rule.match, container, snapshot.host)]
+        found = [_verdict(policy, snapshot, demand, rule, container) for rule in matching]
+        verdicts += found
+        if not container.owner_proven and (how := _favoured(policy, snapshot, matching, found)):
+            problems[_unproven(container, how)] = None
     return Evaluation(tuple(verdicts), demand, (*problems, *conflicts(verdicts)))
 
 
-def _unproven(container: Container) -> Problem:
-    who = f"{container.name} ({container.short}) is exempt as {container.owner}'s"
+def _favoured(policy: Policy, snapshot: Snapshot, rules: Sequence[Rule], verdicts: Sequence[Verdict]) -> str:
+    """Tell whether one is exempt, or due by no rule at all, because of whose it says it is; empty: neither."""
+    for rule, verdict in zip(rules, verdicts, strict=True):
+        exemption = exemption_of(policy, snapshot, rule, verdict.container) if verdict.held_by == "exempted" else None
+        if exemption is not None and exemption.of_a_person:
+            return "exempt"
+    layers = {one.limit.layer for one in verdicts if one.kind is Kind.OFF and one.limit is not None}
+    all_off = all(one.kind is Kind.OFF for one in verdicts)
+    return "never due" if all_off and verdicts and layers & _layers_of(policy, verdicts[0].container) else ""
+
+
+def _unproven(container: Container, how: str) -> Problem:
     says = f"only {container.owner_via} says" if container.owner_via else "nothing says"
+    who = f"{container.name} ({container.short}) is {how} as {container.owner}'s"
     return Problem("owner_unproven", f"{who}, which {says}")
+
+
+def _layers_of(policy: Policy, container: Container) -> set[str]:
+    """Name the layers of limits that a container gets by whose it is; the default group's are anybody's."""
+    group = {f"groups: {container.group}"} if container.group != policy.limits.default_group else set()
+    return {f"users: {container.owner}"} | group
 
 
 def _verdict(policy: Policy, snapshot: Snapshot, demand: Demand, rule: Rule, container: Container) -> Verdict:

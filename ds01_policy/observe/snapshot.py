@@ -259,6 +259,8 @@ def _look_for_keep_alive(
             stat = sources.docker.stat(container.id, policy.settings.keep_alive.path)
         except SourceError as error:
             containers.append(replace(container, keep_alive_unreadable=str(error)))
+            unknown = f"{container.name} ({container.short}): whether it has a keep-alive file is not known: {error}"
+            problems.append(Problem("keep_alive_unreadable", unknown))
             slow += isinstance(error, SourceSlow)
             continue
         keep_alive = KeepAlive(stat.modified_at, _kept_since(container, history)) if stat else None

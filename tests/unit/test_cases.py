@@ -190,6 +190,45 @@ def test_an_exemption_that_rests_on_an_unproven_owner_is_told_of(
     assert [one.detail for one in problems if one.code == "owner_unproven"] == told
 
 
+NEVER = {"idle_timeout": None, "max_runtime": None}
+
+
+@pytest.mark.parametrize(
+    ("users", "groups", "told"),
+    [
+        ({"alice": NEVER}, {}, True),
+        ({}, {"student": NEVER}, False),
+        ({"alice": {"idle_timeout": None}}, {}, False),
+    ],
+    ids=["her own limits", "the limits of the group that anybody is in", "one of them, and another rule still holds"],
+)
+def test_never_by_somebody_elses_name_is_told_of(
+    story: Story, users: dict[str, Any], groups: dict[str, Any], *, told: bool
+) -> None:
+    """A label is enough to borrow a `never`; whoever reads the report learns of it."""
+    limits = story.policy.limits
+    changed = {name: replace(group, limits=groups.get(name, group.limits)) for name, group in limits.groups.items()}
+    story.policy = replace(story.policy, limits=replace(limits, users=users, groups=changed))
+    story.host.inspects[A] = inspect(A, "train")
+    report = story.tick(AT)
+    assert found(report, "train") is Kind.OFF
+    problems = [one.detail for one in report.evaluation.problems if one.code == "owner_unproven"]
+    words = "train (aaaaaaaaaaaa) is never due as alice's, which only label ds01.user says"
+    assert problems == ([words] if told else [])
+
+
+def test_a_keep_alive_file_that_cannot_be_looked_for_is_told_of(story: Story) -> None:
+    """It protects for as long as that is so: nobody should have to find that out by chance."""
+    story.host.inspects[A] = inspect(A, "train")
+    story.host.files[A] = SourceDown("HTTP 500: permission denied")
+    report = story.tick(AT)
+    assert found(report, "train") is Kind.UNKNOWN
+    details = [one.detail for one in report.snapshot.problems if one.code == "keep_alive_unreadable"]
+    assert details == [
+        "train (aaaaaaaaaaaa): whether it has a keep-alive file is not known: HTTP 500: permission denied"
+    ]
+
+
 def test_an_outage_while_the_breaker_withholds_does_not_let_go(story: Story) -> None:
     """Held back for two hours from when they turned idle, whatever could not be asked in between."""
     for number in range(4):

@@ -25,6 +25,7 @@ DOWN = "`systemctl status docker`; see docker.url in settings.yaml; run as root"
 # Problems of a look that mean that something was not seen.
 _UNSEEN = {
     "container_unreadable": "`docker inspect` it; a container that Docker itself cannot read needs a restart of Docker",
+    "keep_alive_unreadable": "it is not stopped as idle while that is so: can root read what is mounted there?",
     "docker_slow": "look at the engine's load and log: `journalctl -u docker`",
     "local_down": "run as root on the host itself; without these samples nothing replaces Prometheus",
 }
