@@ -29,7 +29,7 @@ _PLAIN_RUNTIME = re.compile(r"(?:runc|crun|youki|sysbox-runc|io\.containerd\.run
 _NODE = re.compile(r"/dev/(?:nvidia|char/195:)(\d{1,3})\Z", re.ASCII)
 _CONTROL_NODES = frozenset({254, 255})  # minors of nvidia-modeset and nvidiactl: every GPU's, and none
 _DRIVER_NODE = re.compile(r"/dev/(?:nvidia|char/195:)")
-_CGROUP_RULE = re.compile(r"\s*([abc])\s+(\d+|\*):(?:\d+|\*)\s+([rwm]+)\s*\Z", re.ASCII)
+_CGROUP_RULE = re.compile(r"\s*([abc])\s+(\d+|\*):(\d+|\*)\s+([rwm]+)\s*\Z", re.ASCII)
 _NVIDIA_MAJOR = "195"
 _MOUNT_ROOT = "/var/run/nvidia-container-devices"
 _REASONS_SHOWN = 3
@@ -205,12 +205,15 @@ def _cgroup_rules(tally: _Tally, rules: object) -> None:
         return
     for rule in rules or ():
         found = _CGROUP_RULE.match(rule)
-        if not found or found[1] == "b" or not {"r", "w"} & set(found[3]):
+        if not found or found[1] == "b" or not {"r", "w"} & set(found[4]):
             continue
-        if found[2] == _NVIDIA_MAJOR:
-            tally.add(CGROUP, Meant(unclear=f"allows {rule.strip()!r}, which covers NVIDIA's device nodes"))
-        elif found[2] == "*":
+        major, number = found[2], found[3]
+        if major == "*" or (major == _NVIDIA_MAJOR and number == "*"):
             tally.may_look_at_all(CGROUP)
+        elif major == _NVIDIA_MAJOR and int(number) not in _CONTROL_NODES:
+            tally.add(CGROUP, gpu_names.minor(int(number), tally.inventory))
+        elif major == _NVIDIA_MAJOR:
+            tally.add(CGROUP, Meant(unclear=f"allows {rule.strip()!r}, which is no numbered GPU"))
 
 
 def _entries(tally: _Tally, route: str, entries: object) -> list[dict[str, Any]]:

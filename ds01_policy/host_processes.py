@@ -5,17 +5,17 @@ Owns which those are. Looks at nothing.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
-from ds01_policy.model import GpuStatuses, HostProcess
+from ds01_policy.model import GpuStatuses, HostProcess, Problem
 from ds01_policy.ownership import Belongs, Owner, owner_of
 
 if TYPE_CHECKING:
     from datetime import datetime
 
-    from ds01_policy.model import GpuProcess, HostTask
+    from ds01_policy.model import Container, GpuProcess, HostTask
 
 # When a process was started is known to about a second.
 _ABOUT = timedelta(seconds=2)
@@ -39,6 +39,31 @@ def host_processes(
             if owner.belongs is not Belongs.CONTAINER and not _too_new(owner, task, at):
                 found.append(_told(uuid, process, task, owner))
     return tuple(sorted(found, key=lambda one: (-(one.memory_bytes or 0), one.gpu, one.pid)))
+
+
+def unclaimed(
+    statuses: GpuStatuses, tasks: Mapping[int, HostTask], containers: Iterable[Container]
+) -> tuple[Problem, ...]:
+    """Tell of each container that is on a GPU and asked for none in any way that is known: rules do not see that.
+
+    A device node can be made by hand, and whoever writes a runtime can hand GPUs out as they like.
+    """
+    asking = {container.id: container for container in containers}
+    found: dict[str, set[str]] = {}
+    for uuid, status in statuses.gpus.items():
+        for process in status.processes or ():
+            task = tasks.get(process.pid)
+            owner = owner_of(task.cgroup if task else None, asking)
+            if owner.belongs is Belongs.CONTAINER and not asking[owner.container].gpus.wants:
+                found.setdefault(owner.container, set()).add(uuid)
+    return tuple(
+        Problem(
+            "gpu_unclaimed",
+            f"{asking[one].name} ({asking[one].short}) is on {', '.join(sorted(uuids))}, and nothing in its "
+            "`docker inspect` asks for a GPU in a way that is known here: no rule about GPUs sees it",
+        )
+        for one, uuids in sorted(found.items())
+    )
 
 
 def looked_up(statuses: GpuStatuses, look: Callable[[int], HostTask | None]) -> dict[int, HostTask]:

@@ -100,11 +100,16 @@ class _Due:
         return (HeldBy.BREAKER, self.breaker) if self.breaker and self.rule.when is not None else None
 
     def _until(self) -> datetime | None:
-        """Tell when the notice that was given is over; None: it is, or none was given."""
+        """Tell when the notice that was given is over; None: it is, or none was given.
+
+        A limit that has become shorter since (a full host, a changed file) does not break what the warning said.
+        """
         spell = self._warned()
         if spell is None or spell.warned_at is None:
             return None
         until = spell.warned_at + self._length_of_notice(spell)
+        if spell.promised_at is not None:
+            until = max(until, spell.promised_at)
         return until if until > self.snapshot.at else None
 
     def _notice(self) -> tuple[HeldBy, str] | None:
@@ -116,6 +121,8 @@ class _Due:
         notice, until = self._length_of_notice(spell), self._until()
         if until is not None:
             left = format_duration(until - self.snapshot.at)
+            if until == spell.promised_at and until > spell.warned_at + notice:
+                return HeldBy.NOTICE, f"the warning said: not before {until:%Y-%m-%d %H:%M} UTC; {left} left"
             reached = "" if spell.delivered or self.mode is Mode.OBSERVE else ", longer as nobody was provably reached"
             return HeldBy.NOTICE, f"warned, {left} of {format_duration(notice)} notice left{reached}"
         return None

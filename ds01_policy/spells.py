@@ -42,7 +42,8 @@ def progress(spell: Spell | None, verdict: Verdict, at: datetime) -> Spell | Non
     spell = continued(spell, verdict, at) or Spell(verdict.container.id, life_of(verdict), verdict.rule, at, at)
     if kept:
         kept_since = spell.kept_since or at
-        return replace(spell, seen=at, kept_since=kept_since, warned_at=None, warned_mode=None, delivered=False)
+        answered = replace(spell, warned_at=None, warned_mode=None, delivered=False, promised_at=None)
+        return replace(answered, seen=at, kept_since=kept_since)
     return replace(spell, seen=at)
 
 

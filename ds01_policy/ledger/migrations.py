@@ -157,4 +157,7 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
             gpu_seconds REAL NOT NULL DEFAULT 0
         ) WITHOUT ROWID""",
     ),
+    (  # what a warning said: not before then
+        "ALTER TABLE spells ADD COLUMN promised_at TEXT",
+    ),
 )

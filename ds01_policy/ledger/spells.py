@@ -28,7 +28,8 @@ ABSENT_AT_MOST = timedelta(days=7)
 def load_spells(connection: sqlite3.Connection) -> dict[Key, Spell]:
     """Read all spells. Raises ValueError for a row that makes no sense."""
     rows = connection.execute(
-        "SELECT container, started_at, rule, since, seen, warned_at, warned_mode, delivered, kept_since FROM spells"
+        "SELECT container, started_at, rule, since, seen, warned_at, warned_mode, delivered, kept_since,"
+        " promised_at FROM spells"
     )
     return {
         (container, rule): Spell(
@@ -41,8 +42,9 @@ def load_spells(connection: sqlite3.Connection) -> dict[Key, Spell]:
             None if warned_mode is None else Mode(warned_mode),
             bool(delivered),
             instant_or_none(kept_since),
+            instant_or_none(promised_at),
         )
-        for container, started_at, rule, since, seen, warned_at, warned_mode, delivered, kept_since in rows
+        for container, started_at, rule, since, seen, warned_at, warned_mode, delivered, kept_since, promised_at in rows
     }
 
 
@@ -79,7 +81,7 @@ def _known(verdict: Verdict, before: dict[Key, Kind]) -> tuple[str, str, str]:
 def _write(connection: sqlite3.Connection, spell: Spell) -> None:
     connection.execute(
         "INSERT OR REPLACE INTO spells (container, rule, started_at, since, seen, warned_at, warned_mode, delivered,"
-        " kept_since) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        " kept_since, promised_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
         (
             spell.container,
             spell.rule,
@@ -90,6 +92,7 @@ def _write(connection: sqlite3.Connection, spell: Spell) -> None:
             None if spell.warned_mode is None else spell.warned_mode.value,
             spell.delivered,
             stamp_or_none(spell.kept_since),
+            stamp_or_none(spell.promised_at),
         ),
     )
 
@@ -105,18 +108,18 @@ def forget(connection: sqlite3.Connection, listed: Iterable[str], at: datetime) 
 def warned(connection: sqlite3.Connection, decision: Decision, at: datetime, *, delivered: bool) -> None:
     """Note that the spell's warning went out; of this life only."""
     connection.execute(
-        "UPDATE spells SET warned_at = ?, warned_mode = ?, delivered = ?"
+        "UPDATE spells SET warned_at = ?, warned_mode = ?, delivered = ?, promised_at = ?"
         " WHERE container = ? AND rule = ? AND started_at IS ?",
-        (stamp(at), decision.mode.value, delivered, *_of(decision)),
+        (stamp(at), decision.mode.value, delivered, stamp_or_none(decision.act_at), *_of(decision)),
     )
 
 
 def would_have_warned(connection: sqlite3.Connection, decision: Decision, at: datetime) -> None:
     """Note that a warning would have gone out; a real one is never overwritten."""
     connection.execute(
-        "UPDATE spells SET warned_at = ?, warned_mode = ?, delivered = 0"
+        "UPDATE spells SET warned_at = ?, warned_mode = ?, delivered = 0, promised_at = ?"
         " WHERE container = ? AND rule = ? AND started_at IS ? AND warned_at IS NULL",
-        (stamp(at), Mode.OBSERVE.value, *_of(decision)),
+        (stamp(at), Mode.OBSERVE.value, stamp_or_none(decision.act_at), *_of(decision)),
     )
 
 

@@ -111,6 +111,7 @@ class Spell:
     warned_mode: Mode | None = None  # the mode it went out under
     delivered: bool = False  # somebody was provably reached
     kept_since: datetime | None = None  # first tick of this spell that a keep-alive file held back
+    promised_at: datetime | None = None  # the warning said: not before then
 
 
 @dataclass(frozen=True, slots=True)

@@ -171,6 +171,7 @@ def _spell_json(spell: Spell) -> Json:
         "warned_mode": None if spell.warned_mode is None else spell.warned_mode.value,
         "delivered": spell.delivered,
         "kept_since": time_json(spell.kept_since),
+        "promised_at": time_json(spell.promised_at),
     }
 
 
@@ -224,4 +225,5 @@ def _spell_of(value: Json) -> Spell:
         warned_mode=None if mode is None else Mode(mode),
         delivered=bool(value["delivered"]),
         kept_since=_maybe_time(value["kept_since"]),
+        promised_at=_maybe_time(value.get("promised_at")),
     )

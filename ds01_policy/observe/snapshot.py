@@ -13,7 +13,7 @@ from ds01_policy.demand import demand_of
 from ds01_policy.evaluate import evaluate
 from ds01_policy.exceptions import wanting_keep_alive
 from ds01_policy.gpu_claim import claim
-from ds01_policy.host_processes import host_processes
+from ds01_policy.host_processes import host_processes, unclaimed
 from ds01_policy.identity import identify
 from ds01_policy.lives import remembered, running_since
 from ds01_policy.model import KeepAlive, Problem, Snapshot, SourceState
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Iterable
     from datetime import datetime
 
-    from ds01_policy.model import Answer, Container, Demand, History, HostProcess
+    from ds01_policy.model import Answer, Container, Demand, History
     from ds01_policy.observe.ports import Inventory, Json, OnGpus, Sources
     from ds01_policy.policy import Policy
 
@@ -81,8 +81,10 @@ def observe(
         answers_of_docker = _inspect_all(sources, ids, problems)
         inventory, gpu_state = _inventory(driver, problems)
         without_stack = isinstance(driver.exception(), NoGpuStack)  # which is said: it need not be said twice
-        strangers = _host_processes(on_gpus, ids, at, [] if without_stack else problems)
+        on = _on_gpus(on_gpus, [] if without_stack else problems)
     containers = _containers(policy, sources, history, inventory, answers_of_docker, problems)
+    strangers = host_processes(on.statuses, on.tasks, ids, at) if on is not None else ()
+    problems += unclaimed(on.statuses, on.tasks, containers) if on is not None else ()
     states = {"docker": SourceState(up=True)}
     lost = only is None and not containers and history.last_running >= SUSPICIOUSLY_MANY
     if lost:
@@ -125,23 +127,21 @@ def _inventory(asked: Future[Inventory], problems: list[Problem]) -> tuple[Inven
     return inventory, SourceState(up=True, extra={"via": inventory.via})
 
 
-def _host_processes(
-    asked: Future[OnGpus] | None, ids: Collection[str], at: datetime, problems: list[Problem]
-) -> tuple[HostProcess, ...]:
-    """Find out who is on the GPUs and of no container that Docker lists; what is not known costs one problem."""
+def _on_gpus(asked: Future[OnGpus] | None, problems: list[Problem]) -> OnGpus | None:
+    """Find out who is on the GPUs; what is not known costs one problem."""
     if asked is None:
-        return ()
+        return None
     try:
         found = asked.result()
     except SourceError as error:
         problems.append(Problem("gpu_processes_unknown", f"who is on the GPUs cannot be listed: {error}"))
-        return ()
+        return None
     unlisted = [uuid for uuid, status in found.statuses.gpus.items() if status.processes is None]
     unlisted += found.statuses.unreadable
     if unlisted:
         detail = f"the driver does not list who is on {len(unlisted)} of {found.statuses.count} GPUs: "
         problems.append(Problem("gpu_processes_unknown", detail + "; ".join(unlisted)))
-    return host_processes(found.statuses, found.tasks, ids, at)
+    return found
 
 
 def _listed(sources: Sources, at: datetime, only: Collection[str] | None) -> list[str]:

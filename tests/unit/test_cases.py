@@ -24,7 +24,7 @@ from ds01_policy.config.load import load
 from ds01_policy.evaluate import evaluate
 from ds01_policy.exemptions import Exemption
 from ds01_policy.memory import Memory
-from ds01_policy.model import GpuRef, Kind, Mode
+from ds01_policy.model import Action, GpuRef, HeldBy, Kind, Mode
 from ds01_policy.observe.envelope import SourceDown
 from ds01_policy.observe.ports import FileStat, Json
 from ds01_policy.observe.samples import gauge_samples
@@ -227,6 +227,23 @@ def test_a_keep_alive_file_that_cannot_be_looked_for_is_told_of(story: Story) ->
     assert details == [
         "train (aaaaaaaaaaaa): whether it has a keep-alive file is not known: HTTP 500: permission denied"
     ]
+
+
+def test_what_a_warning_said_holds_although_the_limit_becomes_shorter(story: Story) -> None:
+    """Warned after 48 of its 60 minutes: not before they are over. Then an admin halves them."""
+    story.host.inspects[A] = inspect(A, "train", up=12 * HOUR)
+    story.host.busy[0], story.host.until[0] = AT - 12 * HOUR, AT - 48 * MINUTE
+    story.policy = replace(story.policy, limits=replace(story.policy.limits, unknown_owner={}))
+    first = story.tick(AT)
+    (warning,) = first.plan.decisions
+    assert (warning.actions, warning.act_at) == ((Action.WARN,), AT + 12 * MINUTE)
+    limits = story.policy.limits
+    half = {**limits.defaults, "idle_timeout": HOUR / 2}
+    story.policy = replace(story.policy, limits=replace(limits, defaults=half))
+    (act,) = story.tick(AT + 11 * MINUTE).plan.decisions
+    assert (act.verdict.kind, act.held_by) == (Kind.ACT, HeldBy.NOTICE)
+    assert act.detail == f"the warning said: not before {AT + 12 * MINUTE:%Y-%m-%d %H:%M} UTC; 1m left"
+    assert plan(story.tick(AT + 12 * MINUTE)) == {"train idle-gpu stop": "mode"}
 
 
 def test_an_outage_while_the_breaker_withholds_does_not_let_go(story: Story) -> None:

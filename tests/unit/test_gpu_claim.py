@@ -144,6 +144,9 @@ RESOLVED = [
     pytest.param(devices(("/dev/null", "/dev/nvidia0")), (WHOLE_B,), "--device", id="a node by its name inside"),
     pytest.param(devices(("/dev/nvidia1", "/dev/nvidia0")), (WHOLE_A,), "--device", id="the host's name counts"),
     pytest.param(node("/dev/char/195:1"), (WHOLE_A,), "--device", id="by device number"),
+    pytest.param(
+        inspect(DeviceCgroupRules=["c 195:1 rw"]), (WHOLE_A,), "--device-cgroup-rule", id="permission for one node"
+    ),
     pytest.param(node("//dev/../dev//nvidia1"), (WHOLE_A,), "--device", id="by a crooked path"),
     pytest.param(node("/dev/"), ALL, "--device", id="all of /dev"),
 ]
@@ -279,10 +282,13 @@ UNCLEAR = [
     pytest.param(node("/dev/nvidia-caps/nvidia-cap21"), (), "'/dev/nvidia-caps/nvidia-cap21'", id="nvidia-caps alone"),
     pytest.param(node("/dev/char/195:255"), (), "no numbered GPU", id="nvidiactl by its number"),
     pytest.param(
-        inspect(DeviceCgroupRules=["c 195:* rwm"]), (), "allows 'c 195:* rwm'", id="permission for NVIDIA's nodes"
+        inspect(DeviceCgroupRules=["c 195:255 rw"]), (), "is no numbered GPU", id="permission for nvidiactl alone"
     ),
     pytest.param(
-        inspect(DeviceCgroupRules=["c 195:0 rw"]), (), "covers NVIDIA's device nodes", id="permission for one node"
+        inspect(DeviceCgroupRules=["c 195:9 rw"]),
+        (),
+        "this host lists no such GPU",
+        id="permission for a node of no GPU",
     ),
     pytest.param(inspect(DeviceRequests=["gpu"]), (), "cannot be read", id="a device request that is a word"),
     pytest.param(inspect(DeviceRequests={}), (), "cannot be read", id="device requests that are no list"),
@@ -348,9 +354,10 @@ def test_privileged_may_use_every_gpu_but_asked_for_none() -> None:
     assert claim(inspect(Privileged=True), HOST) == GpuClaim(wants=True, refs=ALL, via="privileged", holds=False)
 
 
-def test_permission_for_every_device_is_like_privileged() -> None:
-    """`--device-cgroup-rule 'c *:* rwm'` lets a container make any node."""
-    found = claim(inspect(DeviceCgroupRules=["c *:* rwm"]), HOST)
+@pytest.mark.parametrize("rule", ["c *:* rwm", "c 195:* rwm", "a *:* rw"])
+def test_permission_for_every_device_is_like_privileged(rule: str) -> None:
+    """`--device-cgroup-rule 'c *:* rwm'` lets a container make any node, or any of NVIDIA's."""
+    found = claim(inspect(DeviceCgroupRules=[rule]), HOST)
     assert found == GpuClaim(wants=True, refs=ALL, via="--device-cgroup-rule", holds=False)
 
 

@@ -247,7 +247,17 @@ def measured(of: Sources, at: datetime, containers: list[Container]) -> list[Pro
     return problems
 
 
-SPELL = Spell(ONE, AT - timedelta(hours=4), "idle-gpu", AT - timedelta(hours=1), AT, AT, Mode.ENFORCE, delivered=True)
+SPELL = Spell(
+    ONE,
+    AT - timedelta(hours=4),
+    "idle-gpu",
+    AT - timedelta(hours=1),
+    AT,
+    AT,
+    Mode.ENFORCE,
+    delivered=True,
+    promised_at=AT + timedelta(hours=1),
+)
 HISTORY = History(
     spells={(ONE, "idle-gpu"): SPELL, (TWO, "idle-gpu"): Spell(TWO, None, "idle-gpu", AT, AT, kept_since=AT)},
     last_kinds={(ONE, "idle-gpu"): Kind.WARN, (TWO, "idle-gpu"): Kind.EXEMPT},

@@ -128,6 +128,22 @@ def test_whose_a_process_is_goes_by_the_containers_that_docker_lists(
     assert [one.place for one in found] == ([] if place is None else [place])
 
 
+@pytest.mark.parametrize(("gpu", "told"), [(None, True), (0, False)], ids=["asked for none", "asked for one"])
+def test_a_container_on_a_gpu_that_it_did_not_ask_for_is_told_of(
+    policy: Policy, gpu: int | None, *, told: bool
+) -> None:
+    """A device node made by hand is in no inspect; the process on the GPU is on the driver's list."""
+    there = Host({A: inspect(A, "quiet", gpu)})
+    mine = task(7, f"0::/system.slice/docker-{A}.scope\n")
+    report = seen(policy, on_gpus(mine, task(8)), there)
+    problems = [one.detail for one in report.snapshot.problems if one.code == "gpu_unclaimed"]
+    words = (
+        f"quiet (aaaaaaaaaaaa) is on {ZERO}, and nothing in its `docker inspect` asks for a GPU in a way that is known"
+    )
+    assert [one[: len(words)] for one in problems] == ([words] if told else [])
+    assert [one.pid for one in report.snapshot.host_processes] == [8]
+
+
 def test_a_container_that_has_just_been_started_is_no_stranger(policy: Policy) -> None:
     """Docker was asked before it was there."""
     new = replace(task(7, f"0::/docker/{'7' * 64}\n"), started_at=AT + timedelta(seconds=1))
