@@ -31,6 +31,7 @@ _CONTROL_NODES = frozenset({254, 255})  # minors of nvidia-modeset and nvidiactl
 _DRIVER_NODE = re.compile(r"/dev/(?:nvidia|char/195:)")
 _CGROUP_RULE = re.compile(r"\s*([abc])\s+(\d+|\*):(\d+|\*)\s+([rwm]+)\s*\Z", re.ASCII)
 _NVIDIA_MAJOR = "195"
+_DIGITS = 7  # of a minor number, which the kernel keeps in twenty bits
 _MOUNT_ROOT = "/var/run/nvidia-container-devices"
 _REASONS_SHOWN = 3
 
@@ -203,17 +204,21 @@ def _cgroup_rules(tally: _Tally, rules: object) -> None:
     if rules is not None and not _texts(rules):
         tally.add(CGROUP, Meant(unclear="cannot be read"))
         return
+    numbers: dict[int, str] = {}  # of NVIDIA's nodes, and the rule that names each
     for rule in rules or ():
         found = _CGROUP_RULE.match(rule)
         if not found or found[1] == "b" or not {"r", "w"} & set(found[4]):
             continue
-        major, number = found[2], found[3]
+        major, number = (part.lstrip("0") or "0" for part in (found[2], found[3]))
         if major == "*" or (major == _NVIDIA_MAJOR and number == "*"):
             tally.may_look_at_all(CGROUP)
-        elif major == _NVIDIA_MAJOR and int(number) not in _CONTROL_NODES:
-            tally.add(CGROUP, gpu_names.minor(int(number), tally.inventory))
-        elif major == _NVIDIA_MAJOR:
-            tally.add(CGROUP, Meant(unclear=f"allows {rule.strip()!r}, which is no numbered GPU"))
+        elif major == _NVIDIA_MAJOR and len(number) <= _DIGITS:
+            numbers[int(number)] = rule.strip()
+    for number in sorted(numbers.keys() - _CONTROL_NODES):
+        tally.add(CGROUP, gpu_names.minor(number, tally.inventory))
+    if numbers and numbers.keys() <= _CONTROL_NODES:
+        allowed = " and ".join(map(repr, numbers.values()))
+        tally.add(CGROUP, Meant(unclear=f"allows {allowed}, and no numbered GPU"))
 
 
 def _entries(tally: _Tally, route: str, entries: object) -> list[dict[str, Any]]:

@@ -147,6 +147,18 @@ RESOLVED = [
     pytest.param(
         inspect(DeviceCgroupRules=["c 195:1 rw"]), (WHOLE_A,), "--device-cgroup-rule", id="permission for one node"
     ),
+    pytest.param(
+        inspect(DeviceCgroupRules=["c 0195:001 rw"]),
+        (WHOLE_A,),
+        "--device-cgroup-rule",
+        id="permission with zeros before",
+    ),
+    pytest.param(
+        inspect(DeviceCgroupRules=["c 195:255 rw", "c 195:1 rw", "c 510:* rw"]),
+        (WHOLE_A,),
+        "--device-cgroup-rule",
+        id="permission for one node and for what every GPU needs",
+    ),
     pytest.param(node("//dev/../dev//nvidia1"), (WHOLE_A,), "--device", id="by a crooked path"),
     pytest.param(node("/dev/"), ALL, "--device", id="all of /dev"),
 ]
@@ -231,6 +243,7 @@ NOTHING = [
     pytest.param(node("/dev/dri/renderD128", "/dev/fuse"), id="/dev/dri and others"),
     pytest.param(inspect("A=b", Runtime=5), id="a runtime that is a number, and no variable"),
     pytest.param(inspect(DeviceCgroupRules=["c 13:* rwm", "b *:* rwm", "c *:* m"]), id="rules for other devices"),
+    pytest.param(inspect(DeviceCgroupRules=[f"c 195:{'9' * 5000} rw"]), id="a number that no device has"),
 ]
 
 
@@ -282,7 +295,7 @@ UNCLEAR = [
     pytest.param(node("/dev/nvidia-caps/nvidia-cap21"), (), "'/dev/nvidia-caps/nvidia-cap21'", id="nvidia-caps alone"),
     pytest.param(node("/dev/char/195:255"), (), "no numbered GPU", id="nvidiactl by its number"),
     pytest.param(
-        inspect(DeviceCgroupRules=["c 195:255 rw"]), (), "is no numbered GPU", id="permission for nvidiactl alone"
+        inspect(DeviceCgroupRules=["c 195:255 rw"]), (), "and no numbered GPU", id="permission for nvidiactl alone"
     ),
     pytest.param(
         inspect(DeviceCgroupRules=["c 195:9 rw"]),
