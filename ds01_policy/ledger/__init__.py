@@ -114,8 +114,9 @@ class Ledger(Transactions):
                 ).fetchone()
             else:
                 inventory.observe(connection, snapshot)
-                spells.settle(connection, evaluation.verdicts, snapshot.at)
-                spells.forget(connection, (container.id for container in snapshot.containers), snapshot.at)
+                listed = {container.id for container in snapshot.containers}
+                spells.settle(connection, evaluation.verdicts, listed, snapshot.at)
+                spells.forget(connection, listed, snapshot.at)
                 verdicts.keep(connection, evaluation.verdicts, snapshot.at)
                 stops.advance(connection, snapshot)
                 spells.set_breaker(connection, snapshot.at, withholds=bool(plan.breaker))

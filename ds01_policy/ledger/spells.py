@@ -23,6 +23,8 @@ Key = tuple[str, str]  # container id, rule
 
 # A container that is not listed may only have been unreadable for a moment: its spells wait this long for it.
 ABSENT_AT_MOST = timedelta(days=7)
+# And what was last known of it, for the breaker: an outage of Docker's is as good a reason for a wrong look as any.
+UNSEEN_AT_MOST = timedelta(hours=1)
 
 
 def load_spells(connection: sqlite3.Connection) -> dict[Key, Spell]:
@@ -54,8 +56,10 @@ def load_kinds(connection: sqlite3.Connection) -> dict[Key, Kind]:
     return {(container, rule): Kind(kind) for container, rule, kind in rows}
 
 
-def settle(connection: sqlite3.Connection, verdicts: Collection[Verdict], at: datetime) -> None:
-    """Take every spell one tick further and remember the verdicts."""
+def settle(
+    connection: sqlite3.Connection, verdicts: Collection[Verdict], listed: Collection[str], at: datetime
+) -> None:
+    """Take every spell one tick further and remember the verdicts; `listed`: the containers that this tick saw."""
     spells = load_spells(connection)
     for verdict in verdicts:
         before = spells.get((verdict.container.id, verdict.rule))
@@ -67,8 +71,11 @@ def settle(connection: sqlite3.Connection, verdicts: Collection[Verdict], at: da
         elif after is not None and after != before:
             _write(connection, after)
     known = load_kinds(connection)
+    recent = "SELECT container FROM inventory WHERE last_seen >= ?"
+    absent = {container for (container,) in connection.execute(recent, (stamp(at - UNSEEN_AT_MOST),))} - set(listed)
+    kept = [(*key, kind.value) for key, kind in known.items() if key[0] in absent]
     connection.execute("DELETE FROM kinds")
-    connection.executemany("INSERT INTO kinds VALUES (?, ?, ?)", (_known(verdict, known) for verdict in verdicts))
+    connection.executemany("INSERT INTO kinds VALUES (?, ?, ?)", [*(_known(one, known) for one in verdicts), *kept])
 
 
 def _known(verdict: Verdict, before: dict[Key, Kind]) -> tuple[str, str, str]:

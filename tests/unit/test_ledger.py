@@ -214,6 +214,18 @@ def test_what_was_known_of_a_container_outlasts_ticks_that_know_nothing(ledger: 
         assert ledger.history().last_kinds == {KEY: known}, number
 
 
+def test_what_was_known_of_a_container_outlasts_ticks_that_do_not_show_it(ledger: Ledger) -> None:
+    """For an hour: a container that could not be inspected may be there again at the next tick."""
+    other = container("b")
+    tick(ledger, NOON, verdict(Kind.CLEAR), verdict(Kind.CLEAR, other))
+    for minutes, there in ((5, True), (60, True), (65, False)):
+        tick(ledger, NOON + timedelta(minutes=minutes), verdict(Kind.ACT))
+        assert (ledger.history().last_kinds.get((other.id, "idle-gpu")) is Kind.CLEAR) is there, minutes
+    tick(ledger, NOON + timedelta(minutes=70), verdict(Kind.ACT))
+    tick(ledger, NOON + timedelta(minutes=75), containers=(container(),))  # it is there, and no rule is about it now
+    assert ledger.history().last_kinds == {}
+
+
 def test_the_breaker_counts_from_its_first_tick_and_is_forgotten_when_it_lets_go(ledger: Ledger) -> None:
     """`breaker_since` stays while the breaker withholds, and a later one counts anew."""
     tick(ledger, NOON, breaker="all idle")
