@@ -275,8 +275,6 @@ def _kept_since(container: Container, history: History) -> datetime | None:
     known = [
         spell.kept_since
         for (container_id, _), spell in history.spells.items()
-        if container_id == container.id
-        and spell.started_at in (container.started_at, container.running_since)
-        and spell.kept_since is not None
+        if container_id == container.id and spell.started_at == container.started_at and spell.kept_since is not None
     ]
     return min(known, default=None)

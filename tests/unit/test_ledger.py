@@ -262,6 +262,27 @@ def test_only_running_gpu_containers_count_as_running(ledger: Ledger) -> None:
     assert ledger.history().last_running == 2
 
 
+def test_what_a_warning_said_is_kept_with_it(ledger: Ledger) -> None:
+    """Not before then, whatever the limits become."""
+    tick(ledger, NOON, verdict(Kind.WARN))
+    told = replace(decision(), act_at=NOON + timedelta(minutes=12))
+    ledger.intend(told, Action.WARN, NOON)
+    ledger.conclude(told, done(), NOON)
+    assert ledger.history().spells[KEY].promised_at == NOON + timedelta(minutes=12)
+
+
+def test_whose_a_life_is_and_what_it_holds_is_remembered(ledger: Ledger) -> None:
+    """Each by its container; a look at which the driver told nothing takes nothing away."""
+    tick(ledger, NOON, verdict(), verdict(of=container("b", owner="bob")))
+    blind = GpuClaim(wants=True, via="--gpus", unclear="the host's GPUs could not be listed")
+    tick(ledger, NOON + TICK, verdict(of=container(gpus=blind)), verdict(of=container("b", owner="bob")))
+    lives = ledger.history().lives
+    assert {key[0]: (life.owner, life.gpus) for key, life in lives.items()} == {
+        "a": ("alice", (SLICE,)),
+        "b": ("bob", (SLICE,)),
+    }
+
+
 def test_old_rows_are_dropped_and_open_ones_kept(path: Path, ledger: Ledger) -> None:
     """After ninety days ticks, actions and ended lives go; an action without an outcome and a live container stay."""
     tick(ledger, NOON, verdict(), verdict(of=container("b")))

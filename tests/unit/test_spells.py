@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -64,6 +65,7 @@ def spell(
         warned_mode=Mode.ENFORCE,
         delivered=True,
         kept_since=kept_since,
+        promised_at=seen,
     )
 
 
@@ -208,8 +210,10 @@ def test_one_more_tick(before: Spell | None, found: Verdict, expected: str) -> N
         if expected == KEPT:
             assert after.kept_since == (before.kept_since or NOON)
             assert (after.warned_at, after.warned_mode, after.delivered) == (None, None, False)
+            assert after.promised_at is None
         else:
             assert (after.warned_at, after.warned_mode, after.delivered) == (before.warned_at, Mode.ENFORCE, True)
+            assert after.promised_at == before.promised_at is not None
             assert after.kept_since == before.kept_since
 
 
@@ -225,6 +229,22 @@ def test_plan_can_ask_whether_a_warning_still_counts(seen: datetime, expected: b
     """The same question that the ledger answers decides which warning counts for an act."""
     before = spell(seen)
     assert (continued(before, verdict(Kind.ACT), NOON) is before) is expected
+
+
+@pytest.mark.parametrize(
+    ("windows", "goes_on"),
+    [((), True), ((minutes(48), HOUR), False)],
+    ids=["a rule over clocks, which counts through restarts", "a rule over signals, which were measured in one life"],
+)
+def test_a_restart_ends_what_was_measured_and_no_runtime(windows: tuple[timedelta, ...], *, goes_on: bool) -> None:
+    """The run began with the life that was warned; another life of it is due now."""
+    before = spell()
+    found = verdict(Kind.ACT, started_at=NOON - minutes(4), windows=windows)
+    found = replace(found, container=replace(found.container, running_since=STARTED))
+    assert (continued(before, found, NOON) is before) is goes_on
+    after = progress(before, found, NOON)
+    assert after is not None
+    assert (after.warned_at is not None) is goes_on
 
 
 KINDS = st.sampled_from(list(Kind))
