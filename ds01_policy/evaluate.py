@@ -57,7 +57,7 @@ def _favoured(policy: Policy, snapshot: Snapshot, rules: Sequence[Rule], verdict
             return "exempt"
     layers = {one.limit.layer for one in verdicts if one.kind is Kind.OFF and one.limit is not None}
     all_off = all(one.kind is Kind.OFF for one in verdicts)
-    return "never due" if all_off and verdicts and layers & _layers_of(policy, verdicts[0].container) else ""
+    return "left alone for ever" if all_off and verdicts and layers & _layers_of(policy, verdicts[0].container) else ""
 
 
 def _unproven(container: Container, how: str) -> Problem:

@@ -213,7 +213,7 @@ def test_never_by_somebody_elses_name_is_told_of(
     report = story.tick(AT)
     assert found(report, "train") is Kind.OFF
     problems = [one.detail for one in report.evaluation.problems if one.code == "owner_unproven"]
-    words = "train (aaaaaaaaaaaa) is never due as alice's, which only label ds01.user says"
+    words = "train (aaaaaaaaaaaa) is left alone for ever as alice's, which only label ds01.user says"
     assert problems == ([words] if told else [])
 
 
