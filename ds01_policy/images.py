@@ -11,6 +11,14 @@ from fnmatch import fnmatchcase
 _DOCKER_HUB = re.compile(r"\A(?:index\.)?docker\.io/")
 
 
+def image_meant(image: str, pattern: str) -> bool:
+    """Whether a rule's pattern means an image: the reference as Docker shows it, or what `image_fits` makes of it.
+
+    Trust is given by the latter alone: `*/redis` must not reach an image of Docker Hub that is merely spelled out.
+    """
+    return fnmatchcase(image, pattern) or image_fits(image, pattern)
+
+
 def image_fits(image: str, pattern: str) -> bool:
     """Match an image reference as written, without its digest, and without its tag.
 

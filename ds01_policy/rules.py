@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING
 
-from ds01_policy.images import image_fits
+from ds01_policy.images import image_meant
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -138,7 +138,7 @@ def selected(selector: Selector, container: Container, host: str) -> bool:
     if selector.name == "label":
         hit = any(_label_hit(container.labels, value) for value in selector.values)
     elif selector.name == "image":
-        hit = any(image_fits(container.image, pattern) for pattern in selector.values)
+        hit = any(image_meant(container.image, pattern) for pattern in selector.values)
     else:
         actual = _VALUES[selector.name](container, host)
         hit = any(fnmatchcase(text, pattern) for text in actual for pattern in selector.values)

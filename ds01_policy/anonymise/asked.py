@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from ds01_policy.anonymise.names import HOST, Names, fitting
 from ds01_policy.config.files import shipped
 from ds01_policy.config.yaml_strict import parse
-from ds01_policy.images import image_fits
+from ds01_policy.images import image_fits, image_meant
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -88,7 +88,7 @@ class Asked:
         if kind in ("name", "container"):
             return self._containers(pattern)
         if kind == "image":
-            return [names.images.of(each) for each in sorted(names.images.known) if image_fits(each, pattern)]
+            return [names.images.of(each) for each in sorted(names.images.known) if image_meant(each, pattern)]
         if kind == "host":
             return [HOST] if fnmatchcase(names.host, pattern) else []
         return self._labelled(pattern)
